@@ -1,0 +1,107 @@
+//! What every log promises.
+
+use crate::error::LogError;
+use async_trait::async_trait;
+use millstream_model::name::{LogTopic, Offset, TopicPartition};
+use millstream_model::record::{Position, Record, Stored};
+use std::fmt::Debug;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::sync::oneshot;
+
+/// An ordered, replayable log of topics and partitions.
+///
+/// Promises, checked by the contract suite:
+/// - **Durable before answered.** When a [`Pending`] resolves to positions, the records survive kill -9 and power loss.
+/// - **Order.** Records of one `append` and of successive `append` calls by one caller that go to the same partition stand in the order of the calls,
+///   whether or not the answers were awaited in between. Records with the same key go to the same partition.
+/// - **Offsets** of a partition begin at 0, rise by one, and are never used again, even after everything was trimmed.
+/// - **All or nothing**: a record is never read back in part or altered. An append that failed leaves none of its records behind that could be
+///   read later, unless the failure says [`LogError::Unknown`].
+/// - **Bounded**: an append waits while too many bytes wait to be made durable.
+#[async_trait]
+pub trait Log: Send + Sync + Debug {
+    /// The partitions of a topic, in order. A topic that was never written to has them, too.
+    ///
+    /// # Errors
+    /// If the topic cannot be made or looked up.
+    async fn partitions(&self, topic: &LogTopic) -> Result<Vec<TopicPartition>, LogError>;
+
+    /// Gives the records their places in the order, behind all earlier calls, and returns at once with what will resolve when they are durable.
+    /// Waits only for room. Cancel-safe: a call that was dropped before it returned has appended nothing.
+    ///
+    /// # Errors
+    /// If the records cannot be taken: too large, or the log is closed.
+    async fn append(&self, topic: &LogTopic, records: Vec<Record>) -> Result<Pending, LogError>;
+
+    /// Begins to read a partition at an offset, which may be the next one that will be written.
+    ///
+    /// # Errors
+    /// [`LogError::Trimmed`] if records from there on were trimmed, [`LogError::BeyondEnd`] if it lies behind the next offset.
+    async fn reader(&self, partition: &TopicPartition, from: Offset) -> Result<Box<dyn LogReader>, LogError>;
+
+    /// First and next offset of a partition. What lies below `next` is durable.
+    ///
+    /// # Errors
+    /// If the partition cannot be looked up.
+    async fn bounds(&self, partition: &TopicPartition) -> Result<Bounds, LogError>;
+
+    /// Allows the log to forget the records before an offset. It may keep some of them; it never forgets the offset itself.
+    ///
+    /// # Errors
+    /// If the storage fails.
+    async fn trim(&self, partition: &TopicPartition, before: Offset) -> Result<(), LogError>;
+}
+
+/// Reads one partition forwards.
+#[async_trait]
+pub trait LogReader: Send + Debug {
+    /// The next records: at least one, in order, without a gap, at most the limit (but one record always, however large). Waits until there is one.
+    /// Only durable records are read. Cancel-safe: what was not returned will be returned by the next call.
+    ///
+    /// # Errors
+    /// [`LogError::Trimmed`] if it was overtaken by a trim, [`LogError::Damaged`] if the storage holds something else than was written.
+    async fn next(&mut self, limit: ReadLimit) -> Result<Vec<Stored>, LogError>;
+}
+
+/// Which offsets a partition has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// The oldest offset that can still be read; equal to `next` if there is none.
+    pub first: Offset,
+    /// The offset that the next record will get.
+    pub next: Offset,
+}
+
+/// How much one read may return.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadLimit {
+    /// Records, at least 1.
+    pub records: usize,
+    /// Bytes, as [`Record::size`] counts them.
+    pub bytes: usize,
+}
+
+/// An append on its way: resolves to the records' positions, in their order, once they are durable.
+#[derive(Debug)]
+pub struct Pending(oneshot::Receiver<Result<Vec<Position>, LogError>>);
+
+impl Pending {
+    /// A pending append, and the end through which it is answered. If that end is dropped unanswered, the append fails with [`LogError::Unknown`].
+    #[must_use]
+    pub fn new() -> (oneshot::Sender<Result<Vec<Position>, LogError>>, Self) {
+        let (answer, receiver) = oneshot::channel();
+        (answer, Self(receiver))
+    }
+}
+
+impl Future for Pending {
+    type Output = Result<Vec<Position>, LogError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(|answer| {
+            answer.unwrap_or(Err(LogError::Unknown { detail: "the log was closed".to_owned() }))
+        })
+    }
+}

@@ -1,0 +1,156 @@
+//! Looking into a log that another process may be writing: without its lock, and without changing anything.
+//!
+//! What is seen may be a little ahead of what the owner has made durable: a batch that was written and whose sync is still under way. A batch
+//! that is not complete is the end.
+
+use crate::api::{Bounds, ReadLimit};
+use crate::embedded::frame::{Frames, Marker};
+use crate::embedded::layout::{self, io_error};
+use crate::embedded::reader::Cursor;
+use crate::embedded::recovery;
+use crate::embedded::segment::Segment;
+use crate::error::LogError;
+use millstream_model::name::{Offset, TopicPartition};
+use millstream_model::record::Stored;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A look into a log from outside.
+#[derive(Debug)]
+pub struct Peek {
+    dir: PathBuf,
+    /// What earlier calls found, so that the next need not search from the beginning.
+    seen: Mutex<BTreeMap<TopicPartition, Seen>>,
+}
+
+#[derive(Debug, Clone)]
+struct Seen {
+    segments: Vec<Arc<Segment>>,
+    next: Offset,
+}
+
+impl Seen {
+    fn bounds(&self) -> Bounds {
+        Bounds { first: self.segments.first().map_or(self.next, |segment| segment.first), next: self.next }
+    }
+}
+
+impl Peek {
+    /// Looks at a directory. There need not be a log in it yet: then there are no topics.
+    ///
+    /// # Errors
+    /// If the directory does not exist or what is in it cannot be read.
+    pub fn open(dir: &Path) -> Result<Self, LogError> {
+        let peek = Self { dir: dir.to_owned(), seen: Mutex::default() };
+        peek.topics()?;
+        Ok(peek)
+    }
+
+    /// The partitions of all topics that were ever made.
+    ///
+    /// # Errors
+    /// If the directories cannot be read.
+    pub fn topics(&self) -> Result<Vec<TopicPartition>, LogError> {
+        let mut found = Vec::new();
+        for topic in layout::topics(&self.dir)? {
+            found.extend(layout::partitions(&self.dir, &topic)?);
+        }
+        Ok(found)
+    }
+
+    /// First and next offset of a partition.
+    ///
+    /// # Errors
+    /// If the partition's files cannot be read or are damaged.
+    pub fn bounds(&self, partition: &TopicPartition) -> Result<Bounds, LogError> {
+        self.look(partition).map(|seen| seen.bounds())
+    }
+
+    /// The records from an offset on, at most the limit; none at the end.
+    ///
+    /// # Errors
+    /// [`LogError::Trimmed`], [`LogError::BeyondEnd`], [`LogError::Damaged`], or if the files cannot be read.
+    pub fn read(
+        &self,
+        partition: &TopicPartition,
+        from: Offset,
+        limit: ReadLimit,
+    ) -> Result<Vec<Stored>, LogError> {
+        let outcome = self.read_once(partition, from, limit);
+        match outcome {
+            // The owner may have trimmed what was seen, or cut a write that failed: look again, from the beginning.
+            Err(LogError::Damaged { .. } | LogError::Io { .. }) => {
+                self.forget(partition);
+                self.read_once(partition, from, limit)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn read_once(
+        &self,
+        partition: &TopicPartition,
+        from: Offset,
+        limit: ReadLimit,
+    ) -> Result<Vec<Stored>, LogError> {
+        let seen = self.look(partition)?;
+        let bounds = seen.bounds();
+        if from < bounds.first {
+            return Err(LogError::Trimmed {
+                partition: partition.clone(),
+                wanted: from,
+                first: bounds.first,
+            });
+        }
+        if from > bounds.next {
+            return Err(LogError::BeyondEnd {
+                partition: partition.clone(),
+                wanted: from,
+                next: bounds.next,
+            });
+        }
+        Cursor::new(from).read(self.marker()?, &seen.segments, bounds.next, limit)
+    }
+
+    fn marker(&self) -> Result<Marker, LogError> {
+        layout::marker(&self.dir)?
+            .ok_or_else(|| io_error("find a log in", &self.dir)(io::ErrorKind::NotFound.into()))
+    }
+
+    /// Which segments there are now and where the last one ends.
+    fn look(&self, partition: &TopicPartition) -> Result<Seen, LogError> {
+        let dir = layout::partition_dir(&self.dir, partition);
+        let marker = self.marker()?;
+        let known = self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(partition).cloned();
+        let firsts = layout::segments(&dir)?;
+        let Some(last) = firsts.last() else {
+            return Err(layout::no_segment(&dir));
+        };
+        let mut segments = Vec::with_capacity(firsts.len());
+        for first in &firsts {
+            let known = known.iter().flat_map(|seen| &seen.segments).find(|segment| segment.first == *first);
+            let segment = known.cloned().unwrap_or_else(|| Arc::new(Segment::new(&dir, *first, 0)));
+            segment.set_end(fs::metadata(&segment.path).map_err(io_error("look at", &segment.path))?.len());
+            segments.push(segment);
+        }
+        let mut next = *last;
+        if let Some(segment) = segments.last() {
+            let (offset, at) = segment.nearest(Offset(i64::MAX));
+            let file = File::open(&segment.path).map_err(io_error("open", &segment.path))?;
+            let mut frames = Frames::new(file, marker, at);
+            let scan = recovery::scan(&mut frames, segment, offset, segment.end())?;
+            segment.set_end(scan.end);
+            next = scan.next;
+        }
+        let seen = Seen { segments, next };
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(partition.clone(), seen.clone());
+        Ok(seen)
+    }
+
+    fn forget(&self, partition: &TopicPartition) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(partition);
+    }
+}
