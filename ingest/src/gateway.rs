@@ -1,0 +1,230 @@
+//! Our own MQTT listener: devices connect to it, and what they publish goes to the log.
+//!
+//! It takes MQTT 3.1.1 and 5 on one port and only takes: a SUBSCRIBE is answered by a failing SUBACK, and the connection stays. A message is acknowledged when
+//! the log has it durably, never before; if the log fails, the connection is closed, so that the client sends the message again. The stages of a connection
+//! are `handshake` (CONNECT to CONNACK) and `connection` (everything else); `wire` is the protocol, `registry` who is connected. A connection is any stream
+//! of bytes, so that TLS can lie beneath.
+//!
+//! It never looks into a payload, delivers no message, and decides nothing about what is in one.
+
+mod acks;
+mod connection;
+mod end;
+mod handshake;
+mod message;
+mod registry;
+mod routes;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod violation;
+mod wire;
+
+pub use settings::GatewaySettings;
+
+use crate::clock::Clock;
+use crate::gateway::handshake::Room;
+use crate::gateway::registry::Registry;
+use crate::gateway::routes::Routes;
+use crate::lifecycle::Lifecycle;
+use crate::route::{Route, Router};
+use crate::session::{SessionError, Sessions};
+use millstream_log::Log;
+use std::fmt::Debug;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+/// Connections beyond the limit that are told so at a time; further ones are closed without a word.
+const REFUSING_MAX: usize = 64;
+
+/// Pause after a failed accept: most often the process has no file descriptor left, and only time gives one back.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A connection that ends waits at most once each for its acknowledgements, its farewell, its session and its Will.
+const DRAIN_STEPS: u32 = 4;
+
+/// How often sessions that have expired are forgotten. They count as gone before that.
+const PURGE_INTERVAL: Duration = Duration::from_secs(600);
+
+/// Is told of every topic once, when something is first published to it. Bounded: after some thousand topics it hears of no new ones.
+pub trait Observer: Send + Sync + Debug {
+    /// The first message on a topic goes this way. Called from the connection's task, so it must not block.
+    fn first_seen(&self, topic: &str, route: &Route);
+}
+
+/// Looks away.
+impl Observer for () {
+    fn first_seen(&self, _topic: &str, _route: &Route) {}
+}
+
+/// Why a gateway cannot run.
+#[derive(Debug, Error)]
+pub enum GatewayError {
+    /// The sessions cannot be read or written.
+    #[error("take up the sessions")]
+    Sessions(#[from] SessionError),
+}
+
+/// What all connections of a gateway use together.
+#[derive(Debug)]
+struct Shared {
+    settings: GatewaySettings,
+    log: Arc<dyn Log>,
+    routes: Routes,
+    sessions: Sessions,
+    clock: Arc<dyn Clock>,
+    lifecycle: Lifecycle,
+    registry: Arc<Registry>,
+    /// Bytes of messages that may still be given to the log.
+    in_flight: Arc<Semaphore>,
+}
+
+/// Serves devices until the shutdown is asked for; then accepts nothing new, acknowledges what was appended, says goodbye and returns when every task has
+/// ended. How long that takes is bounded by a few times the settings' `drain_timeout`.
+///
+/// # Errors
+/// If the sessions cannot be taken up. Nothing that happens later ends it: a device harms only itself, and what the log or the sessions refuse is not
+/// acknowledged.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is an edge that a test replaces, and they have nothing in common"
+)]
+pub async fn run(
+    settings: GatewaySettings,
+    listener: TcpListener,
+    log: Arc<dyn Log>,
+    router: Arc<Router>,
+    sessions: Sessions,
+    clock: Arc<dyn Clock>,
+    observer: Arc<dyn Observer>,
+    shutdown: CancellationToken,
+) -> Result<(), GatewayError> {
+    sessions.restart(clock.now()).await?;
+    let (lifecycle, writer) = Lifecycle::new(Arc::clone(&clock));
+    let in_flight = Arc::new(Semaphore::new(settings.in_flight_bytes as usize));
+    let mut writers = JoinSet::new();
+    writers.spawn(writer.run(Arc::clone(&log)));
+    let shared = Arc::new(Shared {
+        routes: Routes::new(router, observer),
+        registry: Arc::default(),
+        settings,
+        log,
+        sessions,
+        clock,
+        lifecycle,
+        in_flight,
+    });
+    let mut connections = JoinSet::new();
+    accept(&shared, listener, &mut connections, &shutdown).await;
+    drain(&mut connections, shared.settings.drain_timeout * DRAIN_STEPS).await;
+    close(shared, writers).await;
+    Ok(())
+}
+
+/// Accepts connections until the shutdown is asked for, and reports those that failed in a way they should not.
+async fn accept(
+    shared: &Arc<Shared>,
+    listener: TcpListener,
+    connections: &mut JoinSet<()>,
+    shutdown: &CancellationToken,
+) {
+    let mut purge = tokio::time::interval(PURGE_INTERVAL);
+    let mut failing = false;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return,
+            Some(ended) = connections.join_next() => {
+                report(ended);
+                continue;
+            }
+            _ = purge.tick() => {
+                if let Err(error) = shared.sessions.purge(shared.clock.now()).await {
+                    warn!(error = &error as &dyn std::error::Error, "expired sessions cannot be forgotten");
+                }
+                continue;
+            }
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, address)) => {
+                failing = false;
+                let room =
+                    if connections.len() < shared.settings.connections_max { Room::Free } else { Room::Full };
+                if connections.len() >= shared.settings.connections_max.saturating_add(REFUSING_MAX) {
+                    continue;
+                }
+                if stream.set_nodelay(true).is_err() {
+                    continue;
+                }
+                connections.spawn(handshake::serve(
+                    stream,
+                    address,
+                    room,
+                    Arc::clone(shared),
+                    shutdown.child_token(),
+                ));
+            }
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                if !failing {
+                    error!(%error, "connections cannot be accepted, trying again");
+                }
+                failing = true;
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    () = tokio::time::sleep(ACCEPT_PAUSE) => {}
+                }
+            }
+        }
+    }
+}
+
+/// Whether it was the connection that failed, before it was accepted, and not the listener.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+fn report(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        error!(%error, "a connection failed by a fault of the program; the others go on");
+    }
+}
+
+/// Waits until every connection has wound up, or gives up on those that a silent log or client holds.
+async fn drain(connections: &mut JoinSet<()>, limit: Duration) {
+    let drained = tokio::time::timeout(limit, async {
+        while let Some(ended) = connections.join_next().await {
+            report(ended);
+        }
+    });
+    if drained.await.is_err() {
+        warn!(connections = connections.len(), "connections were cut because they did not end in time");
+        connections.shutdown().await;
+    }
+}
+
+/// Writes the last lifecycle events and closes the sessions.
+async fn close(shared: Arc<Shared>, mut writers: JoinSet<()>) {
+    let Some(Shared { settings, sessions, lifecycle, .. }) = Arc::into_inner(shared) else {
+        error!("a connection outlived its gateway");
+        return;
+    };
+    drop(lifecycle);
+    let written =
+        tokio::time::timeout(settings.drain_timeout, async { while writers.join_next().await.is_some() {} });
+    if written.await.is_err() {
+        warn!("the last lifecycle events were lost because the log did not take them in time");
+        writers.shutdown().await;
+    }
+    sessions.close().await;
+    info!("the gateway has stopped");
+}

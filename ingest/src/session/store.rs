@@ -1,0 +1,222 @@
+//! The sessions' file: two tables in redb, one commit per batch. Synchronous; it waits for the disk.
+
+use super::{Resumed, SessionError, Start};
+use millstream_model::time::Micros;
+use redb::backends::InMemoryBackend;
+use redb::{Builder, Database, ReadableTable, ReadableTableMetadata, StorageBackend, Table, TableDefinition};
+use std::num::NonZeroU16;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Client id -> how many seconds the session outlives its connection, and since when (microseconds since 1970) it has been without one; `None`: connected.
+const SESSIONS: TableDefinition<'_, &str, (u32, Option<i64>)> = TableDefinition::new("sessions");
+
+/// Client id and packet identifier of messages of QoS 2 that are in the log and not yet released.
+const OPEN: TableDefinition<'_, (&str, u16), ()> = TableDefinition::new("open_qos2");
+
+/// What errors call the place of sessions without a file.
+const MEMORY: &str = "memory";
+
+/// Memory for pages of the file: the tables are small.
+const CACHE_BYTES: usize = 8 << 20;
+
+/// One row of [`SESSIONS`].
+#[derive(Debug, Clone, Copy)]
+struct Session {
+    expiry: u32,
+    since: Option<i64>,
+}
+
+#[derive(Debug)]
+pub(super) struct Store {
+    /// `None` after a failure: redb refuses everything after a failed write, until the file is opened again.
+    database: Option<Database>,
+    /// Where the file is; `None`: in memory.
+    file: Option<PathBuf>,
+}
+
+/// What one commit will change.
+pub(super) struct Transaction<'t> {
+    sessions: Table<'t, &'static str, (u32, Option<i64>)>,
+    open: Table<'t, (&'static str, u16), ()>,
+    path: &'t Path,
+    changed: bool,
+}
+
+impl Store {
+    pub(super) fn open(path: &Path) -> Result<Self, SessionError> {
+        let database = open(path)?;
+        Ok(Self { database: Some(database), file: Some(path.to_owned()) })
+    }
+
+    pub(super) fn in_memory() -> Result<Self, SessionError> {
+        Self::on_backend(InMemoryBackend::new())
+    }
+
+    pub(super) fn on_backend(backend: impl StorageBackend) -> Result<Self, SessionError> {
+        let database =
+            Builder::new().create_with_backend(backend).map_err(failed("open", Path::new(MEMORY)))?;
+        Ok(Self { database: Some(database), file: None })
+    }
+
+    /// Runs the work in one transaction, which is durable when this returns. Nothing is written if nothing changed or something failed.
+    pub(super) fn commit(
+        &mut self,
+        work: impl FnOnce(&mut Transaction<'_>) -> Result<(), SessionError>,
+    ) -> Result<(), SessionError> {
+        let path = self.file.as_deref().unwrap_or(Path::new(MEMORY));
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => open(path)?,
+        };
+        let done = commit(&database, path, work);
+        if done.is_ok() || self.file.is_none() {
+            self.database = Some(database);
+        }
+        done
+    }
+}
+
+fn open(path: &Path) -> Result<Database, SessionError> {
+    Builder::new().set_cache_size(CACHE_BYTES).create(path).map_err(failed("open", path))
+}
+
+fn commit(
+    database: &Database,
+    path: &Path,
+    work: impl FnOnce(&mut Transaction<'_>) -> Result<(), SessionError>,
+) -> Result<(), SessionError> {
+    let transaction = database.begin_write().map_err(failed("write", path))?;
+    let changed = {
+        let mut tables = Transaction {
+            sessions: transaction.open_table(SESSIONS).map_err(failed("read", path))?,
+            open: transaction.open_table(OPEN).map_err(failed("read", path))?,
+            path,
+            changed: false,
+        };
+        work(&mut tables)?;
+        tables.changed
+    };
+    if changed {
+        transaction.commit().map_err(failed("write", path))
+    } else {
+        transaction.abort().map_err(failed("read", path))
+    }
+}
+
+impl Transaction<'_> {
+    pub(super) fn start(&mut self, start: &Start) -> Result<Resumed, SessionError> {
+        let found = self.find(&start.client_id)?;
+        let alive = found.is_some_and(|session| !session.has_expired(start.now));
+        if found.is_some() && (start.clean || !alive) {
+            self.forget(&start.client_id)?;
+        }
+        let present = alive && !start.clean;
+        if !present && start.expiry > 0 {
+            self.make_room(start)?;
+        }
+        if present || start.expiry > 0 {
+            self.keep(&start.client_id, Session { expiry: start.expiry, since: None })?;
+        }
+        let open = if present { self.open_of(&start.client_id)? } else { Vec::new() };
+        Ok(Resumed { present, open })
+    }
+
+    pub(super) fn received(&mut self, client_id: &str, id: NonZeroU16) -> Result<(), SessionError> {
+        self.changed = true;
+        self.open.insert((client_id, id.get()), ()).map(drop).map_err(failed("write", self.path))
+    }
+
+    pub(super) fn released(&mut self, client_id: &str, id: NonZeroU16) -> Result<(), SessionError> {
+        self.changed = true;
+        self.open.remove((client_id, id.get())).map(drop).map_err(failed("write", self.path))
+    }
+
+    pub(super) fn end(&mut self, client_id: &str, expiry: u32, now: Micros) -> Result<(), SessionError> {
+        if expiry > 0 {
+            return self.keep(client_id, Session { expiry, since: Some(now.0) });
+        }
+        if self.find(client_id)?.is_some() { self.forget(client_id) } else { Ok(()) }
+    }
+
+    pub(super) fn restart(&mut self, now: Micros) -> Result<(), SessionError> {
+        for (client_id, session) in self.all()? {
+            if session.since.is_none() {
+                self.keep(&client_id, Session { since: Some(now.0), ..session })?;
+            }
+        }
+        self.purge(now)
+    }
+
+    pub(super) fn purge(&mut self, now: Micros) -> Result<(), SessionError> {
+        for (client_id, session) in self.all()? {
+            if session.has_expired(now) {
+                self.forget(&client_id)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn make_room(&mut self, start: &Start) -> Result<(), SessionError> {
+        let count = self.sessions.len().map_err(failed("read", self.path))?;
+        if count < start.sessions_max { Ok(()) } else { Err(SessionError::TooMany(count)) }
+    }
+
+    fn find(&self, client_id: &str) -> Result<Option<Session>, SessionError> {
+        let found = self.sessions.get(client_id).map_err(failed("read", self.path))?;
+        Ok(found.map(|row| row.value().into()))
+    }
+
+    fn all(&self) -> Result<Vec<(String, Session)>, SessionError> {
+        let rows = self.sessions.iter().map_err(failed("read", self.path))?;
+        rows.map(|row| {
+            let (client_id, session) = row.map_err(failed("read", self.path))?;
+            Ok((client_id.value().to_owned(), session.value().into()))
+        })
+        .collect()
+    }
+
+    fn open_of(&self, client_id: &str) -> Result<Vec<NonZeroU16>, SessionError> {
+        let rows =
+            self.open.range((client_id, 0)..=(client_id, u16::MAX)).map_err(failed("read", self.path))?;
+        let mut ids = Vec::new();
+        for row in rows {
+            let (key, ()) =
+                row.map(|(key, value)| (key, value.value())).map_err(failed("read", self.path))?;
+            ids.extend(NonZeroU16::new(key.value().1));
+        }
+        Ok(ids)
+    }
+
+    fn keep(&mut self, client_id: &str, session: Session) -> Result<(), SessionError> {
+        self.changed = true;
+        self.sessions
+            .insert(client_id, (session.expiry, session.since))
+            .map(drop)
+            .map_err(failed("write", self.path))
+    }
+
+    fn forget(&mut self, client_id: &str) -> Result<(), SessionError> {
+        self.changed = true;
+        self.sessions.remove(client_id).map(drop).map_err(failed("write", self.path))?;
+        self.open
+            .retain_in((client_id, 0)..=(client_id, u16::MAX), |_, ()| false)
+            .map_err(failed("write", self.path))
+    }
+}
+
+impl Session {
+    fn has_expired(self, now: Micros) -> bool {
+        self.since.is_some_and(|since| since.saturating_add(i64::from(self.expiry) * 1_000_000) <= now.0)
+    }
+}
+
+impl From<(u32, Option<i64>)> for Session {
+    fn from((expiry, since): (u32, Option<i64>)) -> Self {
+        Self { expiry, since }
+    }
+}
+
+fn failed<E: Into<redb::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> SessionError {
+    move |error| SessionError::Storage { action, path: path.to_owned(), source: Arc::new(error.into()) }
+}
