@@ -1,0 +1,270 @@
+//! An object store that fails on purpose, for tests of what stands on one.
+//!
+//! Commits (`_delta_log/<version>.json` being put) follow a script, then chance; reads of the log and uploads can be made to fail a number of times.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
+};
+use std::collections::VecDeque;
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// What happens to the put of a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFault {
+    /// It is done and answered truly.
+    None,
+    /// An error; nothing was done.
+    FailBefore,
+    /// An error, although it was done.
+    FailAfter,
+    /// An error; it will be done just before the next operation on the log, as by a request that was late on the way.
+    FailThenApply,
+    /// "Already exists", because it was done, and then sent again.
+    ExistsAfter,
+    /// It is done after a while.
+    Delay(Duration),
+}
+
+/// The store.
+#[derive(Debug)]
+pub struct FaultyStore {
+    inner: Arc<dyn ObjectStore>,
+    broken_create: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    script: VecDeque<LogFault>,
+    chance: Option<Chance>,
+    reads_to_fail: u32,
+    uploads_to_fail: u32,
+    late: Option<(Path, PutPayload)>,
+    log_puts: u64,
+}
+
+#[derive(Debug)]
+struct Chance {
+    random: fastrand::Rng,
+    per_mille: u32,
+}
+
+impl FaultyStore {
+    /// A store that does what `inner` does, until told otherwise.
+    #[must_use]
+    pub fn new(inner: Arc<dyn ObjectStore>) -> Self {
+        Self { inner, broken_create: false, state: Mutex::default() }
+    }
+
+    /// Conditional creates overwrite, and everyone is told to have won.
+    #[must_use]
+    pub fn with_broken_create(mut self) -> Self {
+        self.broken_create = true;
+        self
+    }
+
+    /// The next commits meet these, one each.
+    pub fn script(&self, faults: impl IntoIterator<Item = LogFault>) {
+        self.state().script.extend(faults);
+    }
+
+    /// Commits for which the script has nothing meet a fault with this probability, which one and when decided by the seed alone.
+    pub fn randomly(&self, seed: u64, per_mille: u32) {
+        self.state().chance = Some(Chance { random: fastrand::Rng::with_seed(seed), per_mille });
+    }
+
+    /// The next so many reads of the log fail.
+    pub fn fail_reads(&self, count: u32) {
+        self.state().reads_to_fail = count;
+    }
+
+    /// The next so many puts of anything but a commit fail, and nothing of them is done.
+    pub fn fail_uploads(&self, count: u32) {
+        self.state().uploads_to_fail = count;
+    }
+
+    /// From now on everything succeeds; a request that is late on the way arrives before the next operation nevertheless.
+    pub fn heal(&self) {
+        let mut state = self.state();
+        state.script.clear();
+        state.chance = None;
+        state.reads_to_fail = 0;
+        state.uploads_to_fail = 0;
+    }
+
+    /// How many commits were sent, whatever became of them.
+    #[must_use]
+    pub fn log_puts(&self) -> u64 {
+        self.state().log_puts
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn deliver_late(&self) {
+        let late = self.state().late.take();
+        if let Some((location, payload)) = late {
+            // Whether it still finds its place free is nobody's concern any more.
+            self.inner.put_opts(&location, payload, PutMode::Create.into()).await.ok();
+        }
+    }
+
+    async fn before_read(&self, location: &Path) -> Result<()> {
+        if !is_log(location) {
+            return Ok(());
+        }
+        self.deliver_late().await;
+        let mut state = self.state();
+        if state.reads_to_fail > 0 {
+            state.reads_to_fail -= 1;
+            return Err(failure("a read failed on purpose"));
+        }
+        Ok(())
+    }
+
+    fn before_upload(&self) -> Result<()> {
+        let mut state = self.state();
+        if state.uploads_to_fail > 0 {
+            state.uploads_to_fail -= 1;
+            return Err(failure("an upload failed on purpose"));
+        }
+        Ok(())
+    }
+
+    async fn put_commit(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        self.deliver_late().await;
+        let fault = self.state().next();
+        match fault {
+            LogFault::None => self.inner.put_opts(location, payload, opts).await,
+            LogFault::Delay(time) => {
+                tokio::time::sleep(time).await;
+                self.inner.put_opts(location, payload, opts).await
+            }
+            LogFault::FailBefore => Err(failure("a commit failed on purpose")),
+            LogFault::FailThenApply => {
+                self.state().late = Some((location.clone(), payload));
+                Err(failure("a commit is late on purpose"))
+            }
+            LogFault::FailAfter => {
+                self.inner.put_opts(location, payload, opts).await?;
+                Err(failure("a commit was applied and failed on purpose"))
+            }
+            LogFault::ExistsAfter => {
+                self.inner.put_opts(location, payload, opts).await?;
+                let source = "answered on purpose".into();
+                Err(Error::AlreadyExists { path: location.to_string(), source })
+            }
+        }
+    }
+}
+
+impl State {
+    fn next(&mut self) -> LogFault {
+        const FAULTS: [LogFault; 5] = [
+            LogFault::FailBefore,
+            LogFault::FailAfter,
+            LogFault::FailThenApply,
+            LogFault::ExistsAfter,
+            LogFault::Delay(Duration::from_millis(1)),
+        ];
+        self.log_puts += 1;
+        if let Some(fault) = self.script.pop_front() {
+            return fault;
+        }
+        let Some(Chance { random, per_mille }) = &mut self.chance else { return LogFault::None };
+        match random.u32(0..1000) < *per_mille {
+            true => FAULTS[random.usize(0..FAULTS.len())],
+            false => LogFault::None,
+        }
+    }
+}
+
+fn failure(what: &'static str) -> Error {
+    Error::Generic { store: "faulty", source: what.into() }
+}
+
+fn is_log(location: &Path) -> bool {
+    location.as_ref().contains("_delta_log/")
+}
+
+fn is_commit(location: &Path) -> bool {
+    is_log(location) && location.filename().is_some_and(|name| name.ends_with(".json"))
+}
+
+impl fmt::Display for FaultyStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FaultyStore({})", self.inner)
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl ObjectStore for FaultyStore {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        if self.broken_create {
+            let overwrite = PutOptions { mode: PutMode::Overwrite, ..opts };
+            return self.inner.put_opts(location, payload, overwrite).await;
+        }
+        if is_commit(location) {
+            return self.put_commit(location, payload, opts).await;
+        }
+        self.before_upload()?;
+        self.inner.put_opts(location, payload, opts).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        opts: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.before_upload()?;
+        self.inner.put_multipart_opts(location, opts).await
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.before_read(location).await?;
+        self.inner.get_opts(location, options).await
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.before_read(location).await?;
+        self.inner.get_ranges(location, ranges).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.inner.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    fn list_with_offset(
+        &self,
+        prefix: Option<&Path>,
+        offset: &Path,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list_with_offset(prefix, offset)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+
+    async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
+        self.inner.rename_opts(from, to, options).await
+    }
+}

@@ -1,0 +1,210 @@
+//! How a handle comes to know the latest version: by replaying the log once, and from then on commit by commit.
+
+use crate::snapshot::Txn;
+use crate::table::{READ_AHEAD, Table};
+use crate::{DataFile, LakeError, Snapshot};
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::Int64Type;
+use bytes::Bytes;
+use deltalake_core::DeltaTableError;
+use deltalake_core::kernel::{Action, EagerSnapshot};
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// A handle that has not looked for so long reads everything anew. A missing next commit means "nothing new" only as long as nobody can have cleaned the log
+/// behind our back; Delta's writers keep at least an hour, and by default 30 days.
+const TRUSTED: Duration = Duration::from_secs(15 * 60);
+
+/// What a handle knows.
+pub(crate) struct Latest {
+    pub(crate) snapshot: Arc<Snapshot>,
+    /// The version of the newest checkpoint that is known of.
+    pub(crate) checkpoint: Option<i64>,
+    /// When the log was last seen to end with `snapshot`.
+    looked: Instant,
+}
+
+/// The newest checkpoint of a log, and its files.
+#[derive(Debug, Default, PartialEq)]
+struct Checkpoint {
+    version: i64,
+    parts: Vec<Path>,
+}
+
+impl Latest {
+    /// Replays the log; none if there is none.
+    pub(crate) async fn load(table: &Table) -> Result<Option<Self>, LakeError> {
+        let looked = Instant::now();
+        let failed = |source| table.log_failed("read the log of", source);
+        let replayed = match EagerSnapshot::try_new(table.log().as_ref(), None).await {
+            Ok(replayed) => replayed,
+            Err(DeltaTableError::NotATable(_)) => return Ok(None),
+            Err(source) => return Err(failed(source)),
+        };
+        let version = i64::try_from(replayed.version()).unwrap_or(i64::MAX);
+        let checkpoint = newest_checkpoint(table, version).await?;
+        let txns = read_txns(table, checkpoint.as_ref(), version).await?;
+        let metadata = replayed.metadata().clone();
+        let mut snapshot = Snapshot::new(table.name(), version, replayed.protocol(), metadata, txns)?;
+        let schema = snapshot.schema();
+        for view in replayed.try_log_data().map_err(failed)?.iter() {
+            #[expect(deprecated, reason = "the one public way to a file's tags")]
+            let add = view.add_action();
+            snapshot.insert_file(DataFile::added(add, &schema));
+        }
+        let checkpoint = checkpoint.map(|checkpoint| checkpoint.version);
+        Ok(Some(Self { snapshot: Arc::new(snapshot), checkpoint, looked }))
+    }
+
+    /// Applies the commits that were made since. After an error that is worth a retry, it still is the version that it last reached.
+    pub(crate) async fn refresh(&mut self, table: &Table) -> Result<(), LakeError> {
+        if self.looked.elapsed() > TRUSTED {
+            let gone =
+                || LakeError::Gone { table: table.name().to_owned(), version: self.snapshot.version() };
+            *self = Self::load(table).await?.ok_or_else(gone)?;
+            return Ok(());
+        }
+        loop {
+            let looked = Instant::now();
+            let next = self.snapshot.version() + 1;
+            let Some(actions) = table.actions(next).await? else {
+                self.looked = looked;
+                return Ok(());
+            };
+            // Copies only while somebody else still holds the version before.
+            Arc::make_mut(&mut self.snapshot).advance(next, actions)?;
+        }
+    }
+}
+
+async fn newest_checkpoint(table: &Table, until: i64) -> Result<Option<Checkpoint>, LakeError> {
+    let store = table.store();
+    let listed = store.list(Some(&Path::from("_delta_log"))).try_collect::<Vec<_>>().await;
+    let listed = listed.map_err(|source| LakeError::Store {
+        action: "list the log of",
+        place: format!("table {}", table.name()),
+        source,
+    })?;
+    Ok(choose_checkpoint(listed.into_iter().map(|meta| meta.location), until))
+}
+
+/// `<version>.checkpoint.parquet`, or `<version>.checkpoint.<part>.<parts>.parquet` with all its parts.
+fn choose_checkpoint(paths: impl Iterator<Item = Path>, until: i64) -> Option<Checkpoint> {
+    let mut complete: BTreeMap<i64, Vec<Path>> = BTreeMap::new();
+    let mut split: BTreeMap<(i64, usize), Vec<Path>> = BTreeMap::new();
+    for path in paths {
+        let Some((version, rest)) = path.filename().and_then(|name| name.split_once(".checkpoint.")) else {
+            continue;
+        };
+        let Some(version) = version.parse().ok().filter(|version| *version <= until) else { continue };
+        let parts: Vec<&str> = rest.split('.').collect();
+        match parts[..] {
+            ["parquet"] => _ = complete.insert(version, vec![path.clone()]),
+            [_, of, "parquet"] => {
+                if let Ok(of) = of.parse() {
+                    split.entry((version, of)).or_default().push(path.clone());
+                }
+            }
+            _ => {}
+        }
+    }
+    for ((version, of), parts) in split {
+        if parts.len() == of {
+            complete.entry(version).or_insert(parts);
+        }
+    }
+    complete.pop_last().map(|(version, parts)| Checkpoint { version, parts })
+}
+
+/// Every fence at version `until`: from the checkpoint, and from the commits after it.
+async fn read_txns(
+    table: &Table,
+    checkpoint: Option<&Checkpoint>,
+    until: i64,
+) -> Result<BTreeMap<String, Txn>, LakeError> {
+    let mut txns = BTreeMap::new();
+    for part in checkpoint.iter().flat_map(|checkpoint| &checkpoint.parts) {
+        let file = async { table.store().get(part).await?.bytes().await };
+        let file = file.await.map_err(|source| LakeError::Store {
+            action: "read a checkpoint of",
+            place: format!("table {}", table.name()),
+            source,
+        })?;
+        let read = table.blocking(move || txns_of_checkpoint(file)).await?;
+        txns.append(
+            &mut read.map_err(|source| LakeError::Parquet { table: table.name().to_owned(), source })?,
+        );
+    }
+    let first = checkpoint.map_or(0, |checkpoint| checkpoint.version + 1);
+    let mut commits = stream::iter(first..=until)
+        .map(|version| async move { table.require_actions(version).await.map(|actions| (version, actions)) })
+        .buffered(READ_AHEAD);
+    while let Some((version, actions)) = commits.try_next().await? {
+        for action in actions {
+            if let Action::Txn(txn) = action {
+                txns.insert(txn.app_id, Txn { value: txn.version, commit: Some(version) });
+            }
+        }
+    }
+    Ok(txns)
+}
+
+fn txns_of_checkpoint(file: Bytes) -> parquet::errors::Result<BTreeMap<String, Txn>> {
+    let mut txns = BTreeMap::new();
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file)?;
+    let Some(column) = builder.schema().fields().iter().position(|field| field.name() == "txn") else {
+        return Ok(txns);
+    };
+    let only_txns = ProjectionMask::roots(builder.parquet_schema(), [column]);
+    for batch in builder.with_projection(only_txns).build()? {
+        collect_txns(&batch?, &mut txns);
+    }
+    Ok(txns)
+}
+
+/// Of a checkpoint's rows those that are a txn: a struct of `appId` and `version` that is not null.
+fn collect_txns(batch: &RecordBatch, txns: &mut BTreeMap<String, Txn>) {
+    let Some(rows) = batch.column(0).as_struct_opt() else { return };
+    let (Some(apps), Some(versions)) = (
+        rows.column_by_name("appId").and_then(|apps| apps.as_string_opt::<i32>()),
+        rows.column_by_name("version").and_then(|versions| versions.as_primitive_opt::<Int64Type>()),
+    ) else {
+        return;
+    };
+    for row in 0..rows.len() {
+        if rows.is_valid(row) && apps.is_valid(row) {
+            txns.insert(apps.value(row).to_owned(), Txn { value: versions.value(row), commit: None });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_complete_checkpoint_is_chosen() {
+        let check = |names: &[&str], until: i64, expected: Option<(i64, usize)>| {
+            let paths = names.iter().map(|name| Path::from(format!("_delta_log/{name}")));
+            let found = choose_checkpoint(paths, until)
+                .map(|checkpoint| (checkpoint.version, checkpoint.parts.len()));
+            assert_eq!(found, expected, "{names:?} until {until}");
+        };
+        let (one, two) =
+            ("00000000000000000001.checkpoint.parquet", "00000000000000000002.checkpoint.parquet");
+        let half = "00000000000000000003.checkpoint.0000000001.0000000002.parquet";
+        let other_half = "00000000000000000003.checkpoint.0000000002.0000000002.parquet";
+        check(&["00000000000000000001.json", "_last_checkpoint"], 9, None);
+        check(&[one, two], 9, Some((2, 1)));
+        check(&[one, two], 1, Some((1, 1)));
+        check(&[one, half], 9, Some((1, 1)));
+        check(&[one, half, other_half], 9, Some((3, 2)));
+    }
+}

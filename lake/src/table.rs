@@ -1,0 +1,249 @@
+//! One Delta table of a bucket, and the ways to look at it.
+
+use crate::refresh::Latest;
+use crate::{Bucket, CommitSummary, LakeError, Snapshot, bucket};
+use deltalake_core::kernel::Action;
+use deltalake_core::logstore::{
+    LogStoreRef, StorageConfig, default_logstore, get_actions, read_commit_entry,
+};
+use deltalake_core::{DeltaTable, DeltaTableError, checkpoints};
+use futures::{StreamExt, TryStreamExt, stream};
+use millstream_model::fault::Fault;
+use object_store::ObjectStore;
+use std::fmt;
+use std::sync::Arc;
+use tokio::sync::Mutex;
+use url::Url;
+
+/// After so many commits a checkpoint is due: without one, every opening replays all of them.
+pub const CHECKPOINT_EVERY: i64 = 100;
+
+/// How many commits are read at a time.
+pub(crate) const READ_AHEAD: usize = 16;
+
+/// One Delta table. Cheap to clone; clones share the snapshot that was last seen.
+#[derive(Clone)]
+pub struct Table {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    bucket: Bucket,
+    name: String,
+    store: Arc<dyn ObjectStore>,
+    log: LogStoreRef,
+    /// The last version that this handle saw. Whoever refreshes it holds the lock meanwhile, so that several askers cost one refresh after another.
+    latest: Mutex<Option<Latest>>,
+}
+
+impl Table {
+    /// The table, if there is one of this name.
+    ///
+    /// # Errors
+    /// `Name` for what cannot be a table, `Protocol` for one that is beyond us, `Store` and `Log` when it cannot be read.
+    pub async fn open(bucket: &Bucket, name: &str) -> Result<Option<Self>, LakeError> {
+        let table = Self::at(bucket, name)?;
+        Ok(table.exists().await?.then_some(table))
+    }
+
+    pub(crate) fn at(bucket: &Bucket, name: &str) -> Result<Self, LakeError> {
+        let bad_name = || LakeError::Name { name: name.to_owned() };
+        if !bucket::is_table_name(name) {
+            return Err(bad_name());
+        }
+        let store = bucket.table_store(name);
+        // The library finds files by the path of this URL in the root store; the bucket's own URL has more in its path than its store.
+        let url = Url::parse(&format!("bucket:///{name}/")).ok().ok_or_else(bad_name)?;
+        let log = default_logstore(store.clone(), bucket.store(), &url, &StorageConfig::default());
+        let inner =
+            Inner { bucket: bucket.clone(), name: name.to_owned(), store, log, latest: Mutex::new(None) };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Its name, which is its folder.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// Where it lies.
+    #[must_use]
+    pub fn bucket(&self) -> &Bucket {
+        &self.inner.bucket
+    }
+
+    /// The store, rooted at the table's folder: paths of data files are relative to it.
+    #[must_use]
+    pub fn store(&self) -> Arc<dyn ObjectStore> {
+        self.inner.store.clone()
+    }
+
+    /// The fence that every commit with removes must expect and raise.
+    #[must_use]
+    pub fn maintenance_app(&self) -> String {
+        format!("millstream/{}/maint", self.inner.name)
+    }
+
+    pub(crate) fn log(&self) -> &LogStoreRef {
+        &self.inner.log
+    }
+
+    pub(crate) fn log_failed(&self, action: &'static str, source: DeltaTableError) -> LakeError {
+        LakeError::Log { action, table: self.inner.name.clone(), source: Box::new(source) }
+    }
+
+    /// Whether there is a table; remembers its version if so.
+    pub(crate) async fn exists(&self) -> Result<bool, LakeError> {
+        let mut latest = self.inner.latest.lock().await;
+        if latest.is_none() {
+            *latest = Latest::load(self).await?;
+        }
+        Ok(latest.is_some())
+    }
+
+    /// The latest version. Costs one request when nothing has happened since this handle last looked.
+    ///
+    /// # Errors
+    /// `Store`, `Log`, `Json` when the log cannot be read, `Protocol` when somebody raised the table beyond us.
+    pub async fn snapshot(&self) -> Result<Arc<Snapshot>, LakeError> {
+        let mut latest = self.inner.latest.lock().await;
+        let refreshed = match latest.as_mut() {
+            Some(seen) => seen.refresh(self).await,
+            None => Latest::load(self).await.map(|loaded| *latest = loaded),
+        };
+        if let Err(error) = refreshed {
+            // What the log says is not understood: a later caller reads everything anew. After a mere silence of the store, what is known remains true.
+            if error.fault() != Fault::Retry {
+                *latest = None;
+            }
+            return Err(error);
+        }
+        let gone = || LakeError::Gone { table: self.inner.name.clone(), version: 0 };
+        latest.as_ref().map(|latest| latest.snapshot.clone()).ok_or_else(gone)
+    }
+
+    /// The version that this handle last saw, or else the latest.
+    pub(crate) async fn seen(&self) -> Result<Arc<Snapshot>, LakeError> {
+        let seen = self.inner.latest.lock().await.as_ref().map(|latest| latest.snapshot.clone());
+        match seen {
+            Some(snapshot) => Ok(snapshot),
+            None => self.snapshot().await,
+        }
+    }
+
+    /// What the commit of this version did.
+    ///
+    /// # Errors
+    /// `Gone` when it is not, or no longer, in the log; `Store`, `Log` when that cannot be read.
+    pub async fn commit_info(&self, version: i64) -> Result<CommitSummary, LakeError> {
+        let schema = self.seen().await?.schema();
+        let actions = self.require_actions(version).await?;
+        CommitSummary::new(&self.inner.name, version, actions, &schema)
+    }
+
+    /// What the commits after `from_exclusive` up to and with `to` did, in their order.
+    ///
+    /// # Errors
+    /// `Gone` when one of them is not, or no longer, in the log; `Store`, `Log` when that cannot be read.
+    pub async fn changes(&self, from_exclusive: i64, to: i64) -> Result<Vec<CommitSummary>, LakeError> {
+        let schema = self.seen().await?.schema();
+        let summaries =
+            stream::iter(from_exclusive.saturating_add(1)..=to).map(|version| {
+                let schema = schema.clone();
+                async move {
+                    CommitSummary::new(self.name(), version, self.require_actions(version).await?, &schema)
+                }
+            });
+        summaries.buffered(READ_AHEAD).try_collect().await
+    }
+
+    /// The version whose commit last moved this fence; none if it never was, or if that commit is no longer in the log.
+    ///
+    /// # Errors
+    /// `Store`, `Log`, `Json` when the log cannot be read.
+    pub async fn version_of_txn(&self, app: &str) -> Result<Option<i64>, LakeError> {
+        let snapshot = self.snapshot().await?;
+        let Some(value) = snapshot.txn(app) else { return Ok(None) };
+        if let Some(version) = snapshot.txn_commit(app) {
+            return Ok(Some(version));
+        }
+        // It stands in a checkpoint, which does not say where it came from: look back from here.
+        let mut earlier = stream::iter((0..=snapshot.version()).rev())
+            .map(|version| async move { self.actions(version).await.map(|actions| (version, actions)) })
+            .buffered(READ_AHEAD);
+        while let Some((version, actions)) = earlier.try_next().await? {
+            let Some(actions) = actions else { return Ok(None) };
+            let moved = |action: &Action| matches!(action, Action::Txn(txn) if txn.app_id == app && txn.version == value);
+            if actions.iter().any(moved) {
+                return Ok(Some(version));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Writes a checkpoint of the latest version, so that opening the table need not replay every commit. The log is not cleaned.
+    ///
+    /// # Errors
+    /// `Log` when the log cannot be read or the checkpoint not be written.
+    pub async fn checkpoint(&self) -> Result<(), LakeError> {
+        let mut table = DeltaTable::new(self.inner.log.clone());
+        table.load().await.map_err(|source| self.log_failed("checkpoint", source))?;
+        checkpoints::create_checkpoint(&table, None)
+            .await
+            .map_err(|source| self.log_failed("checkpoint", source))?;
+        let version = table.version().and_then(|version| i64::try_from(version).ok());
+        if let (Some(version), Some(latest)) = (version, self.inner.latest.lock().await.as_mut()) {
+            latest.checkpoint = latest.checkpoint.max(Some(version));
+        }
+        Ok(())
+    }
+
+    /// Writes a checkpoint if [`CHECKPOINT_EVERY`] commits were made since the last one, and says whether it did.
+    ///
+    /// # Errors
+    /// As [`Table::checkpoint`] and [`Table::snapshot`].
+    pub async fn checkpoint_if_due(&self) -> Result<bool, LakeError> {
+        let version = self.snapshot().await?.version();
+        let last = self.inner.latest.lock().await.as_ref().and_then(|latest| latest.checkpoint).unwrap_or(0);
+        if version - last < CHECKPOINT_EVERY {
+            return Ok(false);
+        }
+        self.checkpoint().await.map(|()| true)
+    }
+
+    /// Work that would hold up the runtime.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, LakeError> {
+        let interrupted = |source| LakeError::Interrupted { table: self.name().to_owned(), source };
+        tokio::task::spawn_blocking(work).await.map_err(interrupted)
+    }
+
+    /// The actions of a version; none if it is not in the log.
+    pub(crate) async fn actions(&self, version: i64) -> Result<Option<Vec<Action>>, LakeError> {
+        let Ok(number) = u64::try_from(version) else { return Ok(None) };
+        let entry = read_commit_entry(self.inner.store.as_ref(), number).await;
+        let Some(bytes) = entry.map_err(|source| self.log_failed("read the log of", source))? else {
+            return Ok(None);
+        };
+        get_actions(number, &bytes).map(Some).map_err(|source| self.log_failed("read the log of", source))
+    }
+
+    pub(crate) async fn require_actions(&self, version: i64) -> Result<Vec<Action>, LakeError> {
+        let gone = || LakeError::Gone { table: self.inner.name.clone(), version };
+        self.actions(version).await?.ok_or_else(gone)
+    }
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Table")
+            .field("bucket", &self.inner.bucket)
+            .field("name", &self.inner.name)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,114 @@
+//! Rows become files: split by date, sorted, encoded as Parquet, measured and uploaded under names that nobody has seen before.
+//!
+//! What is uploaded here is invisible until [`Table::commit`]; if that never comes, it is an orphan that costs space and nothing else.
+
+mod arrange;
+mod encode;
+mod measure;
+mod upload;
+
+use crate::table::Table;
+use crate::{LakeError, NewFile, Snapshot};
+use arrow::array::RecordBatch;
+use chrono::Utc;
+use millstream_model::column::reserved;
+use object_store::path::Path;
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+/// How the files of one batch are written.
+#[derive(Debug, Clone)]
+pub struct WriteOptions {
+    /// Rows are sorted by these columns, in this order; a column that the batch lacks is left out.
+    pub sort_by: Vec<String>,
+    /// Columns that get a bloom filter; a column that the batch lacks is left out.
+    pub bloom: Vec<String>,
+    /// What every file says about itself, for the audit.
+    pub tags: BTreeMap<String, String>,
+    /// At most so many rows in a row group.
+    pub row_group_rows: usize,
+}
+
+impl Default for WriteOptions {
+    /// By device and time, a bloom filter on the device, a million rows.
+    fn default() -> Self {
+        Self {
+            sort_by: vec![reserved::DEVICE_ID.to_owned(), reserved::TS.to_owned()],
+            bloom: vec![reserved::DEVICE_ID.to_owned()],
+            tags: BTreeMap::new(),
+            row_group_rows: 1 << 20,
+        }
+    }
+}
+
+impl Table {
+    /// Uploads the rows, one file for each date among them; none for no rows. Nobody sees them until they are committed.
+    ///
+    /// Values are written as they are: each column must have the type that it has in the table. Memory beyond the batch and its sorted copy is bounded by a few parts
+    /// of an upload.
+    ///
+    /// # Errors
+    /// `Refused` when a column is not the table's, `Rows` and `Parquet` when the rows cannot be encoded, `Store` when the upload fails.
+    pub async fn write(&self, batch: RecordBatch, options: &WriteOptions) -> Result<Vec<NewFile>, LakeError> {
+        if batch.num_rows() == 0 {
+            return Ok(Vec::new());
+        }
+        let mut snapshot = self.seen().await?;
+        if misfit(&snapshot, &batch).is_some() {
+            snapshot = self.snapshot().await?;
+        }
+        if let Some(reason) = misfit(&snapshot, &batch) {
+            return Err(LakeError::Refused { what: "batch", table: self.name().to_owned(), reason });
+        }
+        let partition_by = snapshot.partition_by().to_vec();
+        let sort_by = options.sort_by.clone();
+        let slices = self
+            .blocking(move || arrange::arrange(&batch, &partition_by, &sort_by))
+            .await?
+            .map_err(|source| LakeError::Rows { table: self.name().to_owned(), source })?;
+        let mut files = Vec::with_capacity(slices.len());
+        for slice in slices {
+            files.push(self.write_file(slice, options).await?);
+        }
+        Ok(files)
+    }
+
+    async fn write_file(&self, slice: arrange::Slice, options: &WriteOptions) -> Result<NewFile, LakeError> {
+        let path = Path::from(format!("{}part-{}.zstd.parquet", slice.folder(), Uuid::new_v4()));
+        let arrange::Slice { partition_values, rows } = slice;
+        let measured = rows.clone();
+        let stats = self.blocking(move || measure::measure(&measured)).await?;
+        let count = rows.num_rows() as u64;
+        let size = upload::upload(self, &path, rows, options).await?;
+        Ok(NewFile {
+            path: path.to_string(),
+            size,
+            rows: count,
+            partition_values,
+            stats: stats.to_string(),
+            tags: options.tags.clone(),
+            modified_ms: Utc::now().timestamp_millis(),
+        })
+    }
+}
+
+/// What of the batch is not the table's, if anything.
+fn misfit(snapshot: &Snapshot, batch: &RecordBatch) -> Option<String> {
+    let schema = snapshot.schema();
+    let missing =
+        snapshot.partition_by().iter().find(|column| batch.schema_ref().field_with_name(column).is_err());
+    if let Some(column) = missing {
+        return Some(format!("it lacks the partition column {column}"));
+    }
+    batch.schema_ref().fields().iter().find_map(|field| match schema.field_with_name(field.name()) {
+        Ok(known) if known.data_type() == field.data_type() => None,
+        Ok(known) => {
+            let (name, theirs, ours) = (field.name(), field.data_type(), known.data_type());
+            Some(format!("column {name} is {theirs} there and {ours} in the table"))
+        }
+        Err(_) => Some(format!("the table has no column {}", field.name())),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,74 @@
+//! How a file is encoded.
+
+use super::WriteOptions;
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Schema};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::errors::Result;
+use parquet::file::metadata::SortingColumn;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+use std::io::Write;
+
+/// So many rows are handed to the encoder at once: it cuts pages at such steps only.
+const STEP_ROWS: usize = 8192;
+
+/// Encodes the rows to `out`.
+pub(super) fn encode<W: Write + Send>(rows: &RecordBatch, options: &WriteOptions, out: W) -> Result<()> {
+    let mut writer = ArrowWriter::try_new(out, rows.schema(), Some(properties(rows.schema_ref(), options)?))?;
+    let mut done = 0;
+    while done < rows.num_rows() {
+        let step = STEP_ROWS.min(rows.num_rows() - done);
+        writer.write(&rows.slice(done, step))?;
+        done += step;
+    }
+    writer.close().map(|_| ())
+}
+
+fn properties(schema: &Schema, options: &WriteOptions) -> Result<WriterProperties> {
+    let mut builder = WriterProperties::builder()
+        .set_created_by(concat!("millstream ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+        .set_dictionary_enabled(true)
+        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_max_row_group_row_count(Some(options.row_group_rows));
+    for field in schema.fields() {
+        // A path of one part: a dot in a name is no nesting.
+        let column = ColumnPath::new(vec![field.name().clone()]);
+        if is_integral(field.data_type()) {
+            builder = builder
+                .set_column_dictionary_enabled(column.clone(), false)
+                .set_column_encoding(column.clone(), Encoding::DELTA_BINARY_PACKED);
+        }
+        if options.bloom.contains(field.name()) {
+            builder = builder.set_column_bloom_filter_enabled(column, true);
+        }
+    }
+    Ok(builder.set_sorting_columns(sorting(schema, options)).build())
+}
+
+fn is_integral(kind: &DataType) -> bool {
+    matches!(
+        kind,
+        DataType::Int8
+            | DataType::Int16
+            | DataType::Int32
+            | DataType::Int64
+            | DataType::Date32
+            | DataType::Timestamp(..)
+    )
+}
+
+/// The order, as the file says it. Columns are counted by their leaves, which is the same as by fields only while none is nested.
+fn sorting(schema: &Schema, options: &WriteOptions) -> Option<Vec<SortingColumn>> {
+    if schema.fields().iter().any(|field| field.data_type().is_nested()) {
+        return None;
+    }
+    let places = options.sort_by.iter().filter_map(|column| schema.index_of(column).ok());
+    let columns: Vec<SortingColumn> = places
+        .filter_map(|place| i32::try_from(place).ok())
+        .map(|column_idx| SortingColumn { column_idx, descending: false, nulls_first: true })
+        .collect();
+    (!columns.is_empty()).then_some(columns)
+}
