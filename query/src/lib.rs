@@ -1,0 +1,22 @@
+//! SQL over the lake: `catalog` finds the tables a question names, `session` plans and runs it, `answer` hands over its rows,
+//! `print` writes them, `error` says what is wrong with a question and where, `report` computes what the reporting bucket keeps.
+//!
+//! It only reads: nothing here changes a table, a file or a setting.
+
+mod answer;
+mod catalog;
+mod error;
+mod limits;
+mod print;
+mod report;
+mod runtime;
+mod session;
+mod statement;
+
+pub use answer::{Answer, ScanMetrics};
+pub use error::{Place, QueryError, QueryErrorKind};
+pub use limits::Limits;
+pub use print::{Footer, Format, Layout, PrintError, print};
+pub use report::{Recompute, ReportPlan, ReportSource};
+pub use session::{Lakehouse, Session};
+pub use statement::{Piece, split};

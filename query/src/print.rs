@@ -1,0 +1,143 @@
+//! Answers as text. Rows are written as they come: no format but the box keeps more than one batch, and the box keeps what it shows.
+
+mod cell;
+mod delimited;
+mod footer;
+mod grid;
+mod json;
+
+pub use footer::Footer;
+
+use crate::answer::Answer;
+use crate::error::QueryError;
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use std::io::{self, Write};
+use std::str::FromStr;
+use thiserror::Error;
+
+/// How an answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A table drawn with lines, for people.
+    Box,
+    /// RFC 4180 with a header and line feeds; null is an empty field, empty text is `""`.
+    Csv,
+    /// An array of objects.
+    Json,
+    /// An object a line.
+    Ndjson,
+    /// A table in Markdown.
+    Markdown,
+}
+
+impl Format {
+    /// All of them, in the order of the help.
+    pub const ALL: [Self; 5] = [Self::Box, Self::Csv, Self::Json, Self::Ndjson, Self::Markdown];
+
+    /// The name on the command line.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Box => "box",
+            Self::Csv => "csv",
+            Self::Json => "json",
+            Self::Ndjson => "ndjson",
+            Self::Markdown => "markdown",
+        }
+    }
+}
+
+/// Not the name of a format.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0:?} is no format; there are box, csv, json, ndjson and markdown")]
+pub struct UnknownFormat(String);
+
+impl FromStr for Format {
+    type Err = UnknownFormat;
+
+    fn from_str(text: &str) -> Result<Self, UnknownFormat> {
+        Self::ALL
+            .into_iter()
+            .find(|format| format.as_str() == text)
+            .ok_or_else(|| UnknownFormat(text.to_owned()))
+    }
+}
+
+/// How much a box shows. The other formats always write everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    /// Columns of the terminal; `None` when it is none: then lines are as long as they are.
+    pub width: Option<u16>,
+    /// Most rows that are drawn.
+    pub rows_max: usize,
+}
+
+impl Default for Layout {
+    /// No terminal, and 1,000 rows: more is not read but scrolled past.
+    fn default() -> Self {
+        Self { width: None, rows_max: 1_000 }
+    }
+}
+
+/// Why an answer could not be written.
+#[derive(Debug, Error)]
+pub enum PrintError {
+    /// The query failed while it ran.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// The output failed. A closed pipe is no error: writing ends there.
+    #[error("write the answer")]
+    Output(#[from] io::Error),
+}
+
+/// Writes rows in one format.
+trait Rows {
+    fn begin(&mut self, schema: &SchemaRef, out: &mut dyn Write) -> io::Result<()>;
+    fn write(&mut self, batch: &RecordBatch, out: &mut dyn Write) -> io::Result<()>;
+    fn end(&mut self, rows: u64, out: &mut dyn Write) -> io::Result<()>;
+}
+
+/// Writes an answer and says what it cost.
+///
+/// # Errors
+/// When the query fails on the way (what was written until then stays) or the output does.
+pub async fn print(
+    mut answer: Answer,
+    format: Format,
+    layout: Layout,
+    out: &mut dyn Write,
+) -> Result<Footer, PrintError> {
+    let mut rows: Box<dyn Rows> = match format {
+        Format::Box => Box::new(grid::Grid::new(layout)),
+        Format::Csv => Box::new(delimited::Csv),
+        Format::Json => Box::new(json::Json::array()),
+        Format::Ndjson => Box::new(json::Json::lines()),
+        Format::Markdown => Box::new(delimited::Markdown),
+    };
+    let mut count = 0;
+    match write_all(&mut answer, rows.as_mut(), &mut count, out).await {
+        Err(PrintError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            Ok(Footer::new(&answer, count))
+        }
+        Err(error) => Err(error),
+        Ok(()) => Ok(Footer::new(&answer, count)),
+    }
+}
+
+async fn write_all(
+    answer: &mut Answer,
+    rows: &mut dyn Rows,
+    count: &mut u64,
+    out: &mut dyn Write,
+) -> Result<(), PrintError> {
+    let schema = answer.schema();
+    rows.begin(&schema, out)?;
+    while let Some(batch) = answer.next().await? {
+        *count += batch.num_rows() as u64;
+        rows.write(&batch, out)?;
+    }
+    rows.end(*count, out)?;
+    out.flush()?;
+    Ok(())
+}

@@ -1,0 +1,58 @@
+//! What DataFusion is set to: bounded memory, bounded spill, no way to write, and places kept for error messages.
+
+use crate::error::QueryError;
+use crate::limits::Limits;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::session_state::SessionState;
+use datafusion::prelude::SessionConfig;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+/// The one catalog of a session.
+pub(crate) const CATALOG: &str = "millstream";
+/// The schema of the streams' tables: where a plain name is looked up first.
+pub(crate) const INGESTION: &str = "ingestion";
+/// The schema of the reports' tables.
+pub(crate) const REPORTING: &str = "reporting";
+
+/// Consumers of memory that the message about an exhausted limit names.
+const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::MIN;
+
+/// Bytes of Parquet footers that are kept between queries: a footer is about 10 KiB, so that is some thousand files.
+const FOOTER_CACHE_BYTES: usize = 50 << 20;
+
+/// The state that every query starts from; it knows no tables yet.
+pub(crate) fn blank_state(limits: &Limits) -> Result<SessionState, QueryError> {
+    let mut config = SessionConfig::new()
+        .with_default_catalog_and_schema(CATALOG, INGESTION)
+        .with_create_default_catalog_and_schema(false)
+        .with_information_schema(true);
+    if let Some(parallelism) = limits.parallelism {
+        config = config.with_target_partitions(parallelism.max(1));
+    }
+    config.options_mut().sql_parser.collect_spans = true;
+    let runtime = bounded_runtime(limits).map_err(|error| QueryError::from_datafusion(error, ""))?;
+    Ok(SessionStateBuilder::new()
+        .with_config(config)
+        .with_runtime_env(runtime)
+        .with_default_features()
+        .build())
+}
+
+fn bounded_runtime(limits: &Limits) -> datafusion::error::Result<Arc<RuntimeEnv>> {
+    let spill = match &limits.spill_dir {
+        Some(directory) => DiskManagerMode::Directories(vec![directory.clone()]),
+        None => DiskManagerMode::OsTmpDirectory,
+    };
+    let disk =
+        DiskManagerBuilder::default().with_mode(spill).with_max_temp_directory_size(limits.spill_bytes);
+    let pool = TrackConsumersPool::new(FairSpillPool::new(limits.memory_bytes), CONSUMERS_NAMED);
+    RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(pool))
+        .with_disk_manager_builder(disk)
+        .with_metadata_cache_limit(FOOTER_CACHE_BYTES)
+        .build_arc()
+}

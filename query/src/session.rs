@@ -1,0 +1,133 @@
+//! A session: one statement in, an answer out.
+
+use crate::answer::Answer;
+use crate::catalog::QueryCatalog;
+use crate::error::{QueryError, QueryErrorKind, unknown_table};
+use crate::limits::Limits;
+use crate::runtime::blank_state;
+use crate::statement::Question;
+use datafusion::catalog::CatalogProviderList;
+use datafusion::execution::context::SQLOptions;
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::execute_stream;
+use millstream_lake::{Bucket, LakeError};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The buckets that are asked.
+#[derive(Debug, Clone)]
+pub struct Lakehouse {
+    /// Tables of readings, quarantine and lifecycle: the schema `ingestion`, where a plain name is looked up first.
+    pub ingestion: Bucket,
+    /// Tables of reports: the schema `reporting`, where a plain name is looked up next.
+    pub reporting: Bucket,
+}
+
+/// Answers questions. Queries may run at the same time; they share the session's limits.
+pub struct Session {
+    lakehouse: Lakehouse,
+    blank: SessionState,
+}
+
+impl Session {
+    /// Prepares a session. No bucket is touched before the first query.
+    ///
+    /// # Errors
+    /// When the directory to spill to cannot be used.
+    pub async fn open(lakehouse: &Lakehouse, limits: Limits) -> Result<Self, QueryError> {
+        Ok(Self { lakehouse: lakehouse.clone(), blank: blank_state(&limits)? })
+    }
+
+    /// Starts one statement. Every table it names is read at the version that is the latest now.
+    ///
+    /// # Errors
+    /// When it is not exactly one statement, not a question, names what does not exist, makes no sense, or a bucket cannot be read. What fails
+    /// on a value or runs out of memory fails while the answer is read.
+    pub async fn query(&self, sql: &str) -> Result<Answer, QueryError> {
+        let started = Instant::now();
+        let question = Question::parse(sql)?;
+        let catalog = QueryCatalog::new(&self.lakehouse);
+        if question.asks_for_names() {
+            catalog.list().await.map_err(unlisted)?;
+        }
+        let state = self.state_over(Arc::new(catalog.clone()));
+        self.require_tables(&question, &state, &catalog, sql).await?;
+        let plan = plan(question, &state, sql).await?;
+        run(&state, &plan, sql, started).await
+    }
+
+    /// A state that knows these tables and begins now.
+    pub(crate) fn state_over(&self, tables: Arc<dyn CatalogProviderList>) -> SessionState {
+        let mut state = self.blank.clone();
+        state.register_catalog_list(tables);
+        state.mark_start_execution();
+        state
+    }
+
+    async fn require_tables(
+        &self,
+        question: &Question,
+        state: &SessionState,
+        catalog: &QueryCatalog,
+        sql: &str,
+    ) -> Result<(), QueryError> {
+        for table in &question.tables {
+            let found = match state.schema_for_ref(table.reference.clone()) {
+                Ok(schema) => schema
+                    .table(table.reference.table())
+                    .await
+                    .map_err(|error| QueryError::from_datafusion(error, sql))?,
+                Err(_) => None,
+            };
+            if found.is_none() {
+                let known = catalog.list().await.map_err(unlisted)?;
+                return Err(unknown_table(&table.reference.to_string(), table.place, &known));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Plans a question and checks that the plan, too, only reads.
+pub(crate) async fn plan(
+    question: Question,
+    state: &SessionState,
+    sql: &str,
+) -> Result<LogicalPlan, QueryError> {
+    let plan = state
+        .statement_to_plan(question.parsed)
+        .await
+        .map_err(|error| QueryError::from_datafusion(error, sql))?;
+    let only_reading =
+        SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+    only_reading.verify_plan(&plan).map_err(|error| {
+        QueryError::new(QueryErrorKind::Forbidden, "this is not allowed: SQL only reads here")
+            .hint(error.strip_backtrace())
+    })?;
+    Ok(plan)
+}
+
+/// Starts a plan.
+pub(crate) async fn run(
+    state: &SessionState,
+    plan: &LogicalPlan,
+    sql: &str,
+    started: Instant,
+) -> Result<Answer, QueryError> {
+    let failed = |error| QueryError::from_datafusion(error, sql);
+    let physical = state.create_physical_plan(plan).await.map_err(failed)?;
+    let batches = execute_stream(Arc::clone(&physical), state.task_ctx()).map_err(failed)?;
+    Ok(Answer::new(sql.to_owned(), batches, physical, started))
+}
+
+fn unlisted(error: LakeError) -> QueryError {
+    QueryError::storage("failed to list the tables", error)
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("lakehouse", &self.lakehouse).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,122 @@
+//! A session: one statement, at one version, within limits.
+
+use crate::fixture::{FIRST_DAY, append, csv, lakehouse, readings, session, table, telemetry_schema};
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
+use millstream_lake::Bucket;
+use millstream_query::{Lakehouse, Limits, QueryErrorKind, ScanMetrics, Session};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+#[tokio::test]
+async fn a_query_sees_what_was_committed_before_it_began_and_nothing_later() {
+    let lakehouse = lakehouse().await;
+    let session = Session::open(&lakehouse, Limits::default()).await.unwrap();
+    let before = session.query("select count(temp) as n from telemetry where _offset >= 0").await.unwrap();
+    append(
+        &table(&lakehouse.ingestion, "telemetry", telemetry_schema()).await,
+        readings(FIRST_DAY + 3, "d3", 1.0),
+    )
+    .await;
+    let batches = before.collect().await.unwrap();
+    let sum: i64 = batches
+        .iter()
+        .map(|batch| batch.column(0).as_primitive::<Int64Type>().values().iter().sum::<i64>())
+        .sum();
+    assert_eq!(sum, 18);
+    assert_eq!(csv(&session, "select count(temp) as n from telemetry").await.unwrap(), "n\n21\n");
+}
+
+#[tokio::test]
+async fn one_statement_is_one_answer() {
+    let session = session().await;
+    let check = async |sql: &str, place: Option<(u64, u64)>| {
+        let error = session.query(sql).await.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.place().map(|place| place.start)),
+            (QueryErrorKind::Syntax, place),
+            "{sql}"
+        );
+    };
+    check("", None).await;
+    check(" -- nothing", None).await;
+    check("select 1; select 2", Some((1, 11))).await;
+    assert_eq!(csv(&session, "select 1 as one;").await.unwrap(), "one\n1\n");
+}
+
+#[tokio::test]
+async fn the_cost_of_a_query_is_known() {
+    let session = session().await;
+    let mut answer = session
+        .query("select sum(temp) from telemetry where date = '2026-11-20' and device_id = 'd1'")
+        .await
+        .unwrap();
+    while answer.next().await.unwrap().is_some() {}
+    let metrics = answer.metrics();
+    assert_eq!((metrics.files_total, metrics.files_pruned), (6, 5));
+    assert!(metrics.bytes_read > 0 && metrics.bytes_read < 20_000, "{metrics:?}");
+
+    let mut answer = session.query("select count(*) from telemetry").await.unwrap();
+    while answer.next().await.unwrap().is_some() {}
+    assert_eq!(answer.metrics(), ScanMetrics::default());
+}
+
+#[tokio::test]
+async fn more_memory_than_allowed_is_refused_and_spilling_is_bounded() {
+    let limits =
+        Limits { memory_bytes: 4 << 20, spill_bytes: 1 << 20, parallelism: Some(2), ..Limits::default() };
+    let session = Session::open(&lakehouse().await, limits).await.unwrap();
+    let sql =
+        "select value % 1000003 as k, repeat('x', 100) as pad from generate_series(1, 300000) order by k";
+    let error = session.query(sql).await.unwrap().collect().await.unwrap_err();
+    assert_eq!(error.kind(), QueryErrorKind::Resources, "{error}");
+    assert!(error.to_string().starts_with("the query needs more memory or disk than it may have"), "{error}");
+}
+
+#[tokio::test]
+async fn what_does_not_fit_in_memory_spills() {
+    let limits = Limits { memory_bytes: 24 << 20, parallelism: Some(2), ..Limits::default() };
+    let session = Session::open(&lakehouse().await, limits).await.unwrap();
+    let sql = "select count(*) as n from (select value % 1000003 as k, repeat('x', 200) as pad from generate_series(1, 200000) order by k limit 199999)";
+    assert_eq!(csv(&session, sql).await.unwrap(), "n\n199999\n");
+}
+
+#[tokio::test]
+async fn an_empty_lake_says_so() {
+    let lakehouse =
+        Lakehouse { ingestion: Bucket::memory("ingestion"), reporting: Bucket::memory("reporting") };
+    let session = Session::open(&lakehouse, Limits::default()).await.unwrap();
+    let error = session.query("select * from telemetry").await.unwrap_err();
+    assert_eq!(error.kind(), QueryErrorKind::UnknownTable);
+    assert!(error.hints()[0].starts_with("there is no table yet"), "{:?}", error.hints());
+    assert_eq!(csv(&session, "select 1 as one").await.unwrap(), "one\n1\n");
+}
+
+#[tokio::test]
+async fn tables_of_two_buckets_with_files_of_one_name_are_kept_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let lakehouse = Lakehouse {
+        ingestion: Bucket::local(&dir.path().join("ingestion")).unwrap(),
+        reporting: Bucket::local(&dir.path().join("reporting")).unwrap(),
+    };
+    append(
+        &table(&lakehouse.ingestion, "telemetry", telemetry_schema()).await,
+        readings(FIRST_DAY, "here", 1.0),
+    )
+    .await;
+    append(
+        &table(&lakehouse.reporting, "telemetry", telemetry_schema()).await,
+        readings(FIRST_DAY, "there", 1.0),
+    )
+    .await;
+    let session = Session::open(&lakehouse, Limits::default()).await.unwrap();
+    let sql = "select a.device_id, b.device_id as other from telemetry a join reporting.telemetry b using (ts) where a.temp > 1";
+    assert_eq!(csv(&session, sql).await.unwrap(), "device_id,other\nhere,there\n");
+}
+
+#[tokio::test]
+async fn now_is_when_the_query_begins() {
+    let session = session().await;
+    let micros = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros();
+    let sql = format!("select now() >= to_timestamp_micros({micros}) as later, now() = now() as same");
+    assert_eq!(csv(&session, &sql).await.unwrap(), "later,same\ntrue,true\n");
+}
