@@ -1,0 +1,154 @@
+//! What was read and is not committed yet.
+
+use super::UnclaimedRule;
+use super::decision::{Decided, Mark, Mismatch, decided};
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use millstream_model::name::Partition;
+use millstream_model::record::Stored;
+use millstream_model::time::Micros;
+use millstream_readings::{Decoder, Quarantined, Range, quarantine_batch, unrouted};
+use std::collections::BTreeMap;
+
+/// Collects messages and what they become. Everything in it can be read again from the log.
+#[derive(Debug)]
+pub(crate) struct Buffer {
+    maker: Maker,
+    marks: BTreeMap<Partition, Mark>,
+}
+
+#[derive(Debug)]
+enum Maker {
+    /// A stream's readings.
+    Readings(Box<Decoder>),
+    /// Messages that no stream claims.
+    Unclaimed(Unclaimed),
+}
+
+#[derive(Debug)]
+struct Unclaimed {
+    rule: UnclaimedRule,
+    rows: Vec<Quarantined>,
+    ranges: BTreeMap<Partition, Range>,
+    bytes: usize,
+}
+
+/// All of a flush.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    /// Rows of the table in which the decision is written down. May be empty.
+    pub(crate) rows: RecordBatch,
+    /// What the stream's columns are known to be, where that is kept.
+    pub(crate) schema: Option<Learned>,
+    /// Rows of the quarantine table, where that is another one.
+    pub(crate) quarantined: Vec<Quarantined>,
+    pub(crate) ranges: Vec<Decided>,
+    pub(crate) mismatches: Vec<Mismatch>,
+    /// The last record of each partition.
+    pub(crate) marks: BTreeMap<Partition, Mark>,
+}
+
+/// What a stream's columns are known to be.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Learned {
+    /// As it is kept in the table's properties.
+    pub(crate) json: String,
+    /// The table that follows from it.
+    pub(crate) table: SchemaRef,
+}
+
+impl Buffer {
+    pub(crate) fn readings(decoder: Decoder) -> Self {
+        Self { maker: Maker::Readings(Box::new(decoder)), marks: BTreeMap::new() }
+    }
+
+    pub(crate) fn unclaimed(rule: UnclaimedRule) -> Self {
+        Self { maker: Maker::Unclaimed(Unclaimed::new(rule)), marks: BTreeMap::new() }
+    }
+
+    /// Takes records of one partition, in their order. `now` is used only where a record does not say when it was received.
+    pub(crate) fn push(&mut self, partition: Partition, records: &[Stored], now: Micros) {
+        for stored in records {
+            match &mut self.maker {
+                Maker::Readings(decoder) => decoder.push(partition, stored, now),
+                Maker::Unclaimed(unclaimed) => unclaimed.push(partition, stored, now),
+            }
+        }
+        if let Some(last) = records.last() {
+            self.marks.insert(partition, Mark::of(last));
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.marks.is_empty()
+    }
+
+    /// About how much memory it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        match &self.maker {
+            Maker::Readings(decoder) => decoder.bytes(),
+            Maker::Unclaimed(unclaimed) => unclaimed.bytes,
+        }
+    }
+
+    /// Everything since the last call; what was learned of the columns stays.
+    pub(crate) fn finish(&mut self) -> Batch {
+        let marks = std::mem::take(&mut self.marks);
+        match &mut self.maker {
+            Maker::Readings(decoder) => {
+                let decoded = decoder.finish();
+                let mismatches = decoded.mismatches.into_iter();
+                Batch {
+                    rows: decoded.readings,
+                    schema: Some(Learned { json: decoded.schema.to_json(), table: decoded.table_schema }),
+                    quarantined: decoded.quarantined,
+                    ranges: decided(&decoded.ranges),
+                    mismatches: mismatches
+                        .map(|((column, why), count)| Mismatch { column, why: why.to_owned(), count })
+                        .collect(),
+                    marks,
+                }
+            }
+            Maker::Unclaimed(unclaimed) => {
+                let rule = unclaimed.rule;
+                let unclaimed = std::mem::replace(unclaimed, Unclaimed::new(rule));
+                Batch {
+                    rows: quarantine_batch(&unclaimed.rows),
+                    schema: None,
+                    quarantined: Vec::new(),
+                    ranges: decided(&unclaimed.ranges),
+                    mismatches: Vec::new(),
+                    marks,
+                }
+            }
+        }
+    }
+}
+
+impl Unclaimed {
+    fn new(rule: UnclaimedRule) -> Self {
+        Self { rule, rows: Vec::new(), ranges: BTreeMap::new(), bytes: 0 }
+    }
+
+    fn push(&mut self, partition: Partition, stored: &Stored, now: Micros) {
+        let fresh = Range {
+            first: stored.offset,
+            last: stored.offset,
+            messages: 0,
+            readings: 0,
+            quarantined: 0,
+            dropped: 0,
+        };
+        let range = self.ranges.entry(partition).or_insert(fresh);
+        range.last = stored.offset;
+        range.messages += 1;
+        match self.rule {
+            UnclaimedRule::Quarantine => {
+                self.rows.push(unrouted(partition, stored, now));
+                self.bytes += stored.record.size();
+                range.quarantined += 1;
+            }
+            UnclaimedRule::Drop => range.dropped += 1,
+        }
+    }
+}

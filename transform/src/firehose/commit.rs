@@ -1,0 +1,296 @@
+//! A flush: everything in the buffer becomes part of the tables, in the order in which a crash at any step loses and doubles nothing.
+//!
+//! 1. If the columns grew: a commit of the columns alone. A crash after it leaves columns without values.
+//! 2. Files are uploaded under unique names. A crash after it leaves files that no table knows.
+//! 3. One commit to the ledger: its files, every owned partition's transaction, the [`Decision`]. This is the moment at which it happened.
+//! 4. One commit to quarantine with the files that the decision names. A crash before it is made good by whoever claims next.
+//! 5. Only then what may be lost: the notice, trimming, a checkpoint.
+
+use super::buffer::{Batch, Learned};
+use super::claim::{Claim, INPUT_SCHEMA, Standing, redo, schema_app};
+use super::decision::{Decision, Mark};
+use super::error::FirehoseError;
+use super::status::{Closed, Committed, Progress, Totals};
+use super::work::{Fence, Step, Work};
+use super::{TrimRule, notice};
+use crate::backoff::chain;
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use millstream_lake::{NewFile, Operation, Outcome, Plan, Table, WriteOptions};
+use millstream_model::column::reserved;
+use millstream_model::name::{Partition, QUARANTINE};
+use millstream_readings::quarantine_batch;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Commits a batch. On [`Step::Lost`] nothing of it may be used again.
+pub(crate) async fn flush(
+    work: &Work,
+    claim: &mut Claim,
+    batch: Batch,
+    closed: Closed,
+) -> Result<Step<()>, FirehoseError> {
+    let started = Instant::now();
+    if let Some(learned) = &batch.schema
+        && let Step::Lost(why) = evolve(work, claim, learned).await?
+    {
+        return Ok(Step::Lost(why));
+    }
+    let mut files = upload(work, &claim.ledger, &batch.rows).await?;
+    let quarantine = match &claim.quarantine {
+        Some(table) => upload(work, table, &quarantine_batch(&batch.quarantined)).await?,
+        None => Vec::new(),
+    };
+    let decision = decide(claim, batch, closed, quarantine);
+    let tags = decision.tags();
+    files.iter_mut().for_each(|file| file.tags.extend(tags.clone()));
+    let bytes: u64 = files.iter().map(|file| file.size).sum();
+    let count = files.len();
+
+    let plan = plan(work, claim, files, &decision)?;
+    let version = match work.keep_trying("commit", || claim.ledger.commit(plan.clone())).await? {
+        Outcome::Applied { version } => version,
+        other => return Ok(Step::Lost(lost(&other))),
+    };
+    let quarantined = match &claim.quarantine {
+        Some(table) => {
+            match work.keep_trying("commit to quarantine", || redo(table, &claim.topic, &decision)).await? {
+                Step::Done(version) => version,
+                Step::Lost(why) => return Ok(Step::Lost(why)),
+            }
+        }
+        None => None,
+    };
+    claim.advance(&decision);
+    let rows = decision.totals();
+    tracing::info!(
+        table = work.duty.table(),
+        version,
+        closed = closed.as_str(),
+        messages = rows.messages,
+        readings = rows.readings,
+        quarantined = rows.quarantined,
+        dropped = rows.dropped,
+        mismatches = decision.mismatches.iter().map(|mismatch| mismatch.count).sum::<u64>(),
+        files = count,
+        bytes,
+        elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        "committed"
+    );
+    say_so(work, claim, version, closed, rows).await;
+    follow_up(work, &claim.ledger, work.duty.table(), version).await;
+    if let (Some(table), Some(version)) = (&claim.quarantine, quarantined) {
+        follow_up(work, table, QUARANTINE, version).await;
+    }
+    trim(work, claim, &decision).await;
+    Ok(Step::Done(()))
+}
+
+/// Words for a commit that was refused.
+pub(crate) fn lost(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Applied { version } => format!("version {version} was made"),
+        Outcome::Fenced { app, expected, found } => {
+            let word = |txn: &Option<i64>| txn.map_or_else(|| "nothing".to_owned(), |txn| txn.to_string());
+            format!("{app} stands at {}, expected {}", word(found), word(expected))
+        }
+        Outcome::Moved => "its columns or properties were changed".to_owned(),
+    }
+}
+
+async fn upload(work: &Work, table: &Table, rows: &RecordBatch) -> Result<Vec<NewFile>, FirehoseError> {
+    let options = WriteOptions::default();
+    work.keep_trying("upload", || table.write(rows.clone(), &options)).await
+}
+
+fn decide(claim: &Claim, batch: Batch, closed: Closed, quarantine: Vec<NewFile>) -> Decision {
+    Decision {
+        flush: uuid::Uuid::new_v4().to_string(),
+        log_topic: claim.topic.to_string(),
+        epoch: claim.epoch,
+        closed,
+        ranges: batch.ranges,
+        marks: claim.marks_after(&batch.marks),
+        quarantine,
+        mismatches: batch.mismatches,
+    }
+}
+
+fn plan(work: &Work, claim: &Claim, adds: Vec<NewFile>, decision: &Decision) -> Result<Plan, FirehoseError> {
+    let expect = claim.txns(work.duty.table());
+    let mut set: BTreeMap<String, i64> =
+        expect.iter().filter_map(|(app, txn)| Some((app.clone(), (*txn)?))).collect();
+    for range in &decision.ranges {
+        set.insert(claim.app(work.duty.table(), range.partition), range.last.0);
+    }
+    Ok(Plan {
+        operation: Operation::Append,
+        expect: fenced(work, expect),
+        set,
+        adds,
+        data_change: true,
+        info: decision.to_info()?,
+        metadata_of: Some(Arc::clone(&claim.snapshot)),
+        ..Plan::default()
+    })
+}
+
+fn fenced(work: &Work, expect: BTreeMap<String, Option<i64>>) -> BTreeMap<String, Option<i64>> {
+    match work.fence {
+        Fence::Checked => expect,
+        #[cfg(test)]
+        Fence::Off => BTreeMap::new(),
+    }
+}
+
+/// Makes the table know the columns of the coming rows, before the rows.
+async fn evolve(work: &Work, claim: &mut Claim, learned: &Learned) -> Result<Step<()>, FirehoseError> {
+    let table = work.duty.table();
+    let grown = grow(table, &claim.snapshot.schema(), &learned.table)?;
+    if grown.is_none() && claim.snapshot.property(INPUT_SCHEMA) == Some(learned.json.as_str()) {
+        return Ok(Step::Done(()));
+    }
+    let changes = schema_app(table);
+    let before = claim.snapshot.txn(&changes);
+    let mut expect = claim.txns(table);
+    expect.insert(changes.clone(), before);
+    let plan = Plan {
+        operation: Operation::Schema,
+        expect: fenced(work, expect),
+        set: BTreeMap::from([(changes, before.unwrap_or_default() + 1)]),
+        schema: grown,
+        properties: BTreeMap::from([(INPUT_SCHEMA.to_owned(), learned.json.clone())]),
+        metadata_of: Some(Arc::clone(&claim.snapshot)),
+        ..Plan::default()
+    };
+    let version = match work.keep_trying("commit of columns", || claim.ledger.commit(plan.clone())).await? {
+        Outcome::Applied { version } => version,
+        other => return Ok(Step::Lost(lost(&other))),
+    };
+    claim.snapshot = work.keep_trying("read", || claim.ledger.snapshot()).await?;
+    if claim.snapshot.property(INPUT_SCHEMA) != Some(learned.json.as_str()) {
+        return Ok(Step::Lost("its columns were changed".to_owned()));
+    }
+    tracing::info!(
+        table,
+        version,
+        columns = claim.snapshot.schema().fields().len(),
+        "the table has new columns"
+    );
+    follow_up(work, &claim.ledger, table, version).await;
+    Ok(Step::Done(()))
+}
+
+/// The table's columns and those that the rows have beside them; `None` if there are none. A column never leaves a table and never changes its type.
+fn grow(table: &str, columns: &SchemaRef, wanted: &SchemaRef) -> Result<Option<SchemaRef>, FirehoseError> {
+    let mut new = Vec::new();
+    for field in wanted.fields() {
+        match columns.field_with_name(field.name()) {
+            Ok(known) if known.data_type() == field.data_type() => {}
+            Ok(known) => {
+                return Err(FirehoseError::ColumnType {
+                    table: table.to_owned(),
+                    column: field.name().clone(),
+                    in_table: known.data_type().to_string(),
+                    wanted: field.data_type().to_string(),
+                });
+            }
+            Err(_) => new.push(Arc::clone(field)),
+        }
+    }
+    if new.is_empty() {
+        return Ok(None);
+    }
+    let (mut fields, extra): (Vec<_>, Vec<_>) =
+        columns.fields().iter().cloned().partition(|field| field.name() != reserved::EXTRA);
+    fields.extend(new);
+    fields.extend(extra);
+    Ok(Some(Arc::new(Schema::new(fields))))
+}
+
+impl Claim {
+    fn advance(&mut self, decision: &Decision) {
+        for range in &decision.ranges {
+            let fingerprint =
+                decision.marks.get(&range.partition).map(|mark: &Mark| mark.fingerprint.clone());
+            self.standing.insert(range.partition, Standing { committed: range.last, fingerprint });
+        }
+    }
+}
+
+async fn say_so(work: &Work, claim: &Claim, version: i64, closed: Closed, rows: Totals) {
+    let mut progress: BTreeMap<Partition, Progress> = BTreeMap::new();
+    for owned in &claim.partitions {
+        let committed = claim.standing.get(&owned.partition).map(|standing| standing.committed);
+        match work.log.bounds(owned).await {
+            Ok(bounds) => _ = progress.insert(owned.partition, Progress { committed, next: bounds.next }),
+            Err(error) => {
+                tracing::debug!(partition = %owned, error = chain(&error), "the log's end could not be looked up")
+            }
+        }
+    }
+    work.report(|status| {
+        status.partitions.extend(progress);
+        status.last_commit = Some(Committed { version, closed, rows });
+        status.totals.add(rows);
+    });
+}
+
+/// What follows a commit and may be lost: the notice, and the checkpoint where one is due.
+async fn follow_up(work: &Work, table: &Table, name: &str, version: i64) {
+    notice::send(work, name, version).await;
+    if let Err(error) = table.checkpoint_if_due().await {
+        tracing::warn!(
+            table = name,
+            version,
+            error = chain(&error),
+            "a checkpoint could not be written; the next commit will try again"
+        );
+    }
+}
+
+/// Lets the log forget what is committed in both tables, but for each partition's last record, by which the log is recognised.
+async fn trim(work: &Work, claim: &Claim, decision: &Decision) {
+    if work.settings.trim == TrimRule::Keep {
+        return;
+    }
+    for range in &decision.ranges {
+        let Some(owned) = claim.partitions.iter().find(|owned| owned.partition == range.partition) else {
+            continue;
+        };
+        if let Err(error) = work.log.trim(owned, range.last).await {
+            tracing::warn!(partition = %owned, error = chain(&error), "the log could not be trimmed; the next commit will try again");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::datatypes::{DataType, Field};
+
+    fn schema(fields: &[(&str, DataType)]) -> SchemaRef {
+        Arc::new(Schema::new(
+            fields.iter().map(|(name, kind)| Field::new(*name, kind.clone(), true)).collect::<Vec<_>>(),
+        ))
+    }
+
+    #[test]
+    fn columns_only_ever_come_and_extra_stays_last() {
+        let table = schema(&[("ts", DataType::Int64), ("old", DataType::Utf8), ("_extra", DataType::Utf8)]);
+        let wanted =
+            schema(&[("ts", DataType::Int64), ("new", DataType::Float64), ("_extra", DataType::Utf8)]);
+        let grown = grow("t", &table, &wanted).unwrap().unwrap();
+        let names: Vec<_> = grown.fields().iter().map(|field| field.name().as_str()).collect();
+        assert_eq!(names, ["ts", "old", "new", "_extra"]);
+        assert_eq!(grow("t", &grown, &wanted).unwrap(), None);
+    }
+
+    #[test]
+    fn a_column_of_another_type_is_refused() {
+        let error =
+            grow("t", &schema(&[("a", DataType::Utf8)]), &schema(&[("a", DataType::Float64)])).unwrap_err();
+        assert!(matches!(error, FirehoseError::ColumnType { column, .. } if column == "a"));
+    }
+}

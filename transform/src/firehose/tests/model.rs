@@ -1,0 +1,158 @@
+//! The commit protocol as a model: random histories of messages, workers that stall, fight, stop and die, and a store that fails, lies and delays.
+//! Afterwards every offset must have exactly its one outcome.
+//!
+//! `MILLSTREAM_MODEL_CASES` says how many histories, `MILLSTREAM_MODEL_SEED` with which seed they begin. A history that fails says its own seed.
+
+use super::{assert_right, drain, work};
+use crate::firehose::work::{Fence, Work};
+use crate::firehose::{FirehoseError, TrimRule};
+use crate::simulation::crash::CrashStore;
+use crate::simulation::world::World;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// As many as take about 25 seconds on two cores in a development build.
+const CASES: u64 = 150;
+
+/// More calls than a worker makes in a history: it does not die.
+const IMMORTAL: i64 = i64::MAX;
+
+/// A worker that runs, as a process of its own: with its own view of the store, and a death of its own.
+struct Process {
+    stop: CancellationToken,
+    task: JoinSet<Result<(), FirehoseError>>,
+}
+
+impl Process {
+    fn start(world: &mut World, fence: Fence, mortal: bool) -> Self {
+        let calls = if mortal { world.rng.i64(0..120) } else { IMMORTAL };
+        let store = CrashStore::new(Arc::clone(&world.store) as _, calls, world.rng.bool())
+            .with_weather(world.rng.u64(..));
+        let dead = Arc::clone(&store.dead);
+        let stop = CancellationToken::new();
+        let (mut work, _) = work(world, World::bucket(Arc::new(store)), stop.clone());
+        work.settings.trim = if world.rng.bool() { TrimRule::Keep } else { TrimRule::AfterCommit };
+        let work = Work { fence, ..work };
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            tokio::select! {
+                ended = work.run() => ended,
+                () = dead.notified() => Ok(()),
+            }
+        });
+        Self { stop, task }
+    }
+
+    /// Tells it to stop and waits for its end. What a faulty store kept it from is for the next.
+    async fn stop(mut self) {
+        self.stop.cancel();
+        match self.task.join_next().await.unwrap().unwrap() {
+            Ok(()) | Err(FirehoseError::Undrained { .. }) => {}
+            Err(error) => panic!("a worker gave up: {error:?}"),
+        }
+    }
+}
+
+/// Lives a history and gives back the world as it is when nobody works any more.
+async fn history(seed: u64, fence: Fence) -> World {
+    let mut world = World::new(seed);
+    let mut running: Vec<Process> = Vec::new();
+    for _ in 0..world.rng.u32(10..40) {
+        match world.rng.u32(0..32) {
+            0..9 => {
+                let count = world.rng.usize(1..12);
+                world.append(count).await;
+            }
+            9..18 => tokio::time::sleep(Duration::from_millis(world.rng.u64(0..3000))).await,
+            18..24 if running.len() < 2 => {
+                let mortal = fence == Fence::Checked && world.rng.u32(0..3) > 0;
+                running.push(Process::start(&mut world, fence, mortal));
+            }
+            24 | 25 if !running.is_empty() => {
+                let one = running.swap_remove(world.rng.usize(0..running.len()));
+                one.stop().await;
+            }
+            // Dropping it is kill -9.
+            26 | 27 if !running.is_empty() => drop(running.swap_remove(world.rng.usize(0..running.len()))),
+            28 => {
+                let (seed, per_mille) = (world.rng.u64(..), world.rng.u32(0..400));
+                world.store.randomly(seed, per_mille);
+            }
+            29 => world.store.fail_reads(world.rng.u32(0..4)),
+            30 => world.store.heal(),
+            _ => {}
+        }
+        running.retain_mut(|process| match process.task.try_join_next() {
+            None => true,
+            // It died; unless it was told to stop, a worker does not end otherwise.
+            Some(ended) => {
+                assert!(matches!(ended, Ok(Ok(()))), "seed {seed}: a worker gave up: {ended:?}");
+                false
+            }
+        });
+    }
+    world.append(1).await;
+    world.store.heal();
+    let last = if world.rng.bool() { running.pop() } else { None };
+    drop(running);
+    if let Some(last) = last {
+        last.stop().await;
+    }
+    world
+}
+
+fn paused<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
+        .block_on(future)
+}
+
+fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |text| text.parse().unwrap())
+}
+
+#[test]
+fn whatever_happens_every_offset_has_exactly_one_outcome() {
+    let (cases, first) = (number("MILLSTREAM_MODEL_CASES", CASES), number("MILLSTREAM_MODEL_SEED", 1));
+    println!("{cases} histories from seed {first}");
+    let next = AtomicU64::new(first);
+    let live = || loop {
+        let seed = next.fetch_add(1, Ordering::Relaxed);
+        if seed >= first + cases {
+            return;
+        }
+        paused(async {
+            let world = history(seed, Fence::Checked).await;
+            drain(&world).await.unwrap_or_else(|error| panic!("seed {seed}: {error:?}"));
+            assert_right(&world, &format!("seed {seed}")).await;
+        });
+    };
+    std::thread::scope(|scope| {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        (0..threads)
+            .map(|_| scope.spawn(live))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
+    });
+}
+
+/// The negative control: if this finds nothing, the model above proves nothing.
+#[test]
+fn without_the_fence_the_model_finds_a_violation() {
+    let found = (1..500).find(|seed| {
+        paused(async {
+            let world = history(*seed, Fence::Off).await;
+            // Nothing is lost by it: all that is left in the log is committed before the look.
+            drain(&world).await.is_ok() && !world.violations().await.is_empty()
+        })
+    });
+    println!("seed {found:?} is the first that shows it");
+    assert!(found.is_some());
+}

@@ -1,0 +1,133 @@
+//! What a worker was given, and how it bears with failures.
+
+use super::Settings;
+use super::error::FirehoseError;
+use super::status::{Phase, Status};
+use crate::backoff::{Backoff, chain};
+use millstream_lake::Bucket;
+use millstream_log::Log;
+use millstream_model::fault::Fault;
+use millstream_model::name::{LogTopic, QUARANTINE};
+use millstream_model::stream::Stream;
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// How often a failing step is tried after the program was told to stop: about 15 seconds. What is not committed then stays in the log.
+pub(crate) const DRAIN_ATTEMPTS: u32 = 8;
+
+/// Everything a worker was given.
+#[derive(Debug)]
+pub(crate) struct Work {
+    pub(crate) settings: Settings,
+    pub(crate) duty: Duty,
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) ingestion: Bucket,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) status: watch::Sender<Status>,
+    pub(crate) fence: Fence,
+}
+
+/// Whose messages they are.
+#[derive(Debug, Clone)]
+pub(crate) enum Duty {
+    Stream(Arc<Stream>),
+    Unrouted,
+}
+
+/// Whether commits demand that the transactions are as they were when the offsets were read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fence {
+    Checked,
+    /// The negative control: without it the simulation must find a violation.
+    #[cfg(test)]
+    Off,
+}
+
+/// What came of a step that somebody else may have overtaken.
+#[derive(Debug)]
+pub(crate) enum Step<T> {
+    Done(T),
+    /// The ledger is not as it was when the offsets were read, and why. The buffer is void; claim again.
+    Lost(String),
+}
+
+impl Duty {
+    pub(crate) fn topic(&self) -> LogTopic {
+        match self {
+            Self::Stream(stream) => stream.name.log_topic(),
+            Self::Unrouted => LogTopic::unrouted(),
+        }
+    }
+
+    /// The ledger's name.
+    pub(crate) fn table(&self) -> &str {
+        match self {
+            Self::Stream(stream) => stream.name.as_str(),
+            Self::Unrouted => QUARANTINE,
+        }
+    }
+}
+
+impl Work {
+    pub(crate) fn report(&self, change: impl FnOnce(&mut Status)) {
+        self.status.send_modify(change);
+    }
+
+    /// Repeats a step until it succeeds or fails for good. After shutdown, a bounded number of times.
+    pub(crate) async fn keep_trying<T, F, Fut, E>(
+        &self,
+        step: &'static str,
+        mut attempt: F,
+    ) -> Result<T, FirehoseError>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        E: Into<FirehoseError>,
+    {
+        let mut backoff = Backoff::new();
+        let mut last_tries = 0;
+        loop {
+            let error: FirehoseError = match attempt().await {
+                Ok(done) => return Ok(done),
+                Err(error) => error.into(),
+            };
+            if error.fault() != Fault::Retry {
+                return Err(error);
+            }
+            if self.shutdown.is_cancelled() {
+                last_tries += 1;
+                if last_tries == DRAIN_ATTEMPTS {
+                    return Err(FirehoseError::Undrained {
+                        attempts: backoff.attempts() + 1,
+                        source: Box::new(error),
+                    });
+                }
+            }
+            self.wait(step, &error, &mut backoff).await;
+        }
+    }
+
+    /// Says what failed and waits before the next attempt; shutdown ends a wait that began before it.
+    pub(crate) async fn wait(&self, step: &'static str, error: &FirehoseError, backoff: &mut Backoff) {
+        let pause = backoff.next();
+        let text = chain(error);
+        tracing::warn!(
+            table = self.duty.table(),
+            step,
+            attempts = backoff.attempts(),
+            wait_ms = pause.as_millis(),
+            error = text,
+            "firehose tries again"
+        );
+        self.report(|status| (status.phase, status.last_error) = (Phase::Retrying, Some(text)));
+        if self.shutdown.is_cancelled() {
+            tokio::time::sleep(pause).await;
+        } else {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.shutdown.cancelled() => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What can go wrong with reports.
+
+use millstream_lake::LakeError;
+use millstream_query::QueryError;
+use thiserror::Error;
+use tokio::task::JoinError;
+
+/// Why the processor stopped, or could not catch up.
+#[derive(Debug, Error)]
+pub enum ProcessorError {
+    /// SQL cannot be run at all.
+    #[error("the session for reports could not be opened")]
+    Session(#[source] QueryError),
+    /// A report could not be brought up to date.
+    #[error("report {report} could not be brought up to date")]
+    Report {
+        /// The report.
+        report: String,
+        /// Why.
+        #[source]
+        source: Box<ReportError>,
+    },
+    /// A task ended by a defect.
+    #[error("a task of the processor ended unexpectedly")]
+    Panicked(#[source] JoinError),
+}
+
+/// Why one report could not be brought up to date. Each is worth another try: even a wrong question becomes right when its source gets the column it asks for.
+#[derive(Debug, Error)]
+pub enum ReportError {
+    /// The SQL is wrong, or failed.
+    #[error("its SQL failed")]
+    Query(#[from] QueryError),
+    /// A table could not be read or written.
+    #[error("its tables could not be read or written")]
+    Lake(#[from] LakeError),
+    /// Rows could not be put together.
+    #[error("its rows could not be put together")]
+    Rows(#[from] arrow::error::ArrowError),
+    /// The table is split otherwise than the definition wants.
+    #[error(
+        "its table is split by {in_table:?}, and the definition wants {wanted:?}; give the report another name, or remove the folder of its table"
+    )]
+    Partitioned {
+        /// Partition columns of the table.
+        in_table: Vec<String>,
+        /// Partition columns of the definition.
+        wanted: Vec<String>,
+    },
+    /// A column has another type than in the table.
+    #[error(
+        "its column {column} is {in_table} in its table, and the SQL now makes it {wanted}; give the column or the report another name"
+    )]
+    ColumnType {
+        /// The column.
+        column: String,
+        /// Its type in the table.
+        in_table: String,
+        /// Its type by the SQL.
+        wanted: String,
+    },
+    /// Others kept replacing the report's rows.
+    #[error("others replaced its rows {attempts} times meanwhile")]
+    Contended {
+        /// How often it was planned anew.
+        attempts: u32,
+    },
+}

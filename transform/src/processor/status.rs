@@ -1,0 +1,40 @@
+//! What the processor says of its reports while it runs.
+
+use millstream_model::name::StreamName;
+use std::collections::BTreeMap;
+
+/// Where every report stands. The keepers write it, each its own report; anyone may look.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Status {
+    /// By name.
+    pub reports: BTreeMap<StreamName, ReportStatus>,
+}
+
+/// Where a report stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReportStatus {
+    /// What is done about it.
+    pub phase: ReportPhase,
+    /// The versions of its sources that it shows.
+    pub sources: BTreeMap<String, i64>,
+    /// The version of its own table.
+    pub version: Option<i64>,
+    /// Why it cannot be recomputed a date at a time, if so.
+    pub whole: Option<String>,
+    /// The last failure with its causes, until it succeeds again.
+    pub last_error: Option<String>,
+}
+
+/// What is done about a report.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ReportPhase {
+    /// It was not looked at yet, or its source does not exist yet.
+    #[default]
+    Waiting,
+    /// It is being computed, or waits for its turn.
+    Computing,
+    /// It showed its source's latest version at the last look.
+    Current,
+    /// It failed and is tried again later.
+    Retrying,
+}

@@ -1,0 +1,314 @@
+//! A report equals its SQL over its source, whatever notices say and whoever else works.
+
+use super::refresh::{Refreshed, look, refresh, replace};
+use super::scope::scope;
+use super::{Report, ReportError, ReportPhase, Settings, Status, Works, catch_up, run};
+use crate::firehose;
+use crate::simulation::world::{Fate, World};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use millstream_lake::{Bucket, Table};
+use millstream_log::{Log, ReadLimit};
+use millstream_model::name::LogTopic;
+use object_store::ObjectStoreExt;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+const DAILY: &str = "select date, device_id, count(*) as readings, sum(temp) as total, max(_extra) as extra from telemetry group by date, device_id";
+const OVERALL: &str = "select device_id, count(*) as readings from telemetry group by 1";
+
+fn report(name: &str, sql: &str, partition_by: Option<&str>) -> Report {
+    Report { name: name.parse().unwrap(), sql: sql.to_owned(), partition_by: partition_by.map(str::to_owned) }
+}
+
+fn daily() -> Report {
+    report("daily", DAILY, Some("date"))
+}
+
+/// A world and a bucket for its reports.
+struct Fixture {
+    world: World,
+    reporting: Bucket,
+}
+
+impl Fixture {
+    fn new(seed: u64) -> Self {
+        let url = Url::parse("memory:///reporting/").unwrap();
+        Self {
+            world: World::new(seed),
+            reporting: Bucket::with_store("reporting", url, Arc::new(InMemory::new())),
+        }
+    }
+
+    async fn one_message(seed: u64) -> Self {
+        let mut fixture = Self::new(seed);
+        fixture.world.send("d1", r#"{"temp":1}"#, 0, Fate::Readings(1)).await;
+        fixture.commit().await;
+        fixture
+    }
+
+    /// Everything that is in the log becomes a commit of the source.
+    async fn commit(&self) {
+        let shutdown = CancellationToken::new();
+        shutdown.cancel();
+        let (status, _) = watch::channel(firehose::Status::default());
+        let (stream, log) = (Arc::clone(&self.world.stream), Arc::new(self.world.log.clone()));
+        firehose::run(firehose::Settings::default(), stream, log, self.world.ingestion(), shutdown, status)
+            .await
+            .unwrap();
+    }
+
+    async fn works(&self) -> Works {
+        let (status, _) = watch::channel(Status::default());
+        Works::open(Settings::default(), self.world.ingestion(), self.reporting.clone(), status)
+            .await
+            .unwrap()
+    }
+
+    async fn catch_up(&self, reports: &[Report]) -> Status {
+        let (status, seen) = watch::channel(Status::default());
+        catch_up(Settings::default(), reports, self.world.ingestion(), self.reporting.clone(), status)
+            .await
+            .unwrap();
+        seen.borrow().clone()
+    }
+
+    async fn source_version(&self) -> i64 {
+        Table::open(&self.world.ingestion(), "telemetry")
+            .await
+            .unwrap()
+            .unwrap()
+            .snapshot()
+            .await
+            .unwrap()
+            .version()
+    }
+
+    async fn files(&self, report: &Report) -> BTreeSet<String> {
+        let table = Table::open(&self.reporting, report.name.as_str()).await.unwrap().unwrap();
+        table.snapshot().await.unwrap().files().iter().map(|file| file.path.clone()).collect()
+    }
+
+    /// The rows of an answer as text, sorted.
+    async fn ask(&self, sql: &str) -> Vec<String> {
+        let mut answer = self.works().await.session.query(sql).await.unwrap();
+        let mut rows = Vec::new();
+        while let Some(batch) = answer.next().await.unwrap() {
+            let options = FormatOptions::default().with_null("null");
+            let columns: Vec<_> = batch
+                .columns()
+                .iter()
+                .map(|column| ArrayFormatter::try_new(column, &options).unwrap())
+                .collect();
+            rows.extend((0..batch.num_rows()).map(|row| {
+                columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join("|")
+            }));
+        }
+        rows.sort();
+        rows
+    }
+
+    async fn assert_equal(&self, report: &Report, context: &str) {
+        let kept = self.ask(&format!("select * from reporting.{}", report.name)).await;
+        assert_eq!(kept, self.ask(&report.sql).await, "{context}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_equals_its_sql_after_any_commits() {
+    for seed in 1..6 {
+        println!("seed {seed}");
+        // What `temp` is, is learned from the first message, alone in its commit.
+        let mut fixture = Fixture::one_message(seed).await;
+        let reports = [daily(), report("overall", OVERALL, None)];
+        for _ in 0..6 {
+            let count = fixture.world.rng.usize(1..20);
+            fixture.world.append(count).await;
+            fixture.commit().await;
+            if fixture.world.rng.bool() {
+                let status = fixture.catch_up(&reports).await;
+                assert_eq!(status.reports[&reports[0].name].whole, None);
+                assert!(status.reports[&reports[1].name].whole.is_some());
+                for report in &reports {
+                    fixture.assert_equal(report, &format!("seed {seed}, report {}", report.name)).await;
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_dates_that_changed_are_replaced() {
+    let mut fixture = Fixture::one_message(1).await;
+    fixture.world.send("d1", r#"{"temp":2}"#, 86_400, Fate::Readings(1)).await;
+    fixture.commit().await;
+    fixture.catch_up(&[daily()]).await;
+    let before = fixture.files(&daily()).await;
+    fixture.world.send("d2", r#"{"temp":3}"#, 86_400, Fate::Readings(1)).await;
+    fixture.commit().await;
+    let refreshed = refresh(&fixture.works().await, &daily()).await.unwrap();
+    assert!(matches!(refreshed, Refreshed::Replaced { dates: Some(1), rows: 2, .. }), "{refreshed:?}");
+    let after = fixture.files(&daily()).await;
+    assert_eq!((before.len(), after.len(), before.intersection(&after).count()), (2, 2, 1));
+    fixture.assert_equal(&daily(), "late").await;
+    assert_eq!(refresh(&fixture.works().await, &daily()).await.unwrap(), Refreshed::Current);
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_sql_is_computed_anew_and_may_have_more_columns() {
+    let fixture = Fixture::one_message(2).await;
+    fixture.catch_up(&[daily()]).await;
+    let wider = report(
+        "daily",
+        "select date, device_id, count(*) as readings, sum(temp) as total, max(_extra) as extra, min(temp) as low from telemetry group by 1, 2",
+        Some("date"),
+    );
+    fixture.catch_up(std::slice::from_ref(&wider)).await;
+    fixture.assert_equal(&wider, "wider").await;
+    let other = report("daily", &wider.sql.replace("min(temp)", "max(temp) + 1"), Some("date"));
+    fixture.catch_up(std::slice::from_ref(&other)).await;
+    fixture.assert_equal(&other, "other").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_that_is_split_otherwise_or_of_another_type_is_refused() {
+    let fixture = Fixture::one_message(2).await;
+    fixture.catch_up(&[daily()]).await;
+    let works = fixture.works().await;
+    let whole = refresh(&works, &report("daily", DAILY, None)).await.unwrap_err();
+    assert!(matches!(whole, ReportError::Partitioned { .. }), "{whole:?}");
+    let text = DAILY.replace("count(*)", "max(device_id)");
+    let other = refresh(&works, &report("daily", &text, Some("date"))).await.unwrap_err();
+    assert!(matches!(other, ReportError::ColumnType { .. }), "{other:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_waits_for_its_source() {
+    let mut fixture = Fixture::new(3);
+    let works = fixture.works().await;
+    assert_eq!(
+        refresh(&works, &daily()).await.unwrap(),
+        Refreshed::Waiting { source: "telemetry".to_owned() }
+    );
+    fixture.world.send("d1", r#"{"temp":1}"#, 0, Fate::Readings(1)).await;
+    fixture.commit().await;
+    assert!(matches!(
+        refresh(&works, &daily()).await.unwrap(),
+        Refreshed::Replaced { dates: None, rows: 1, .. }
+    ));
+}
+
+/// Both planned on the same version; without the shared transaction and the pinned version the second would double the first one's rows.
+#[tokio::test(start_paused = true)]
+async fn of_two_replacements_one_is_refused() {
+    let mut fixture = Fixture::one_message(4).await;
+    fixture.catch_up(&[daily()]).await;
+    fixture.world.send("d2", r#"{"temp":2}"#, 0, Fate::Readings(1)).await;
+    fixture.commit().await;
+    let (first, second) = (fixture.works().await, fixture.works().await);
+    let seen =
+        [look(&first, &daily()).await.unwrap().unwrap(), look(&second, &daily()).await.unwrap().unwrap()];
+    let scopes = [scope(&daily(), &seen[0]).await.unwrap(), scope(&daily(), &seen[1]).await.unwrap()];
+    assert!(replace(&first, &daily(), &seen[0], &scopes[0]).await.unwrap().is_some());
+    assert!(replace(&second, &daily(), &seen[1], &scopes[1]).await.unwrap().is_none());
+    fixture.assert_equal(&daily(), "refused").await;
+    assert_eq!(refresh(&second, &daily()).await.unwrap(), Refreshed::Current);
+}
+
+#[tokio::test(start_paused = true)]
+async fn source_versions_that_are_gone_cost_a_whole_computation() {
+    let mut fixture = Fixture::one_message(5).await;
+    fixture.catch_up(&[daily()]).await;
+    for temp in 2..5 {
+        fixture.world.send("d1", &format!(r#"{{"temp":{temp}}}"#), 86_400, Fate::Readings(1)).await;
+        fixture.commit().await;
+    }
+    let table = Table::open(&fixture.world.ingestion(), "telemetry").await.unwrap().unwrap();
+    table.checkpoint().await.unwrap();
+    for version in 0..fixture.source_version().await {
+        table.store().delete(&Path::from(format!("_delta_log/{version:020}.json"))).await.unwrap();
+    }
+    let refreshed = refresh(&fixture.works().await, &daily()).await.unwrap();
+    assert!(matches!(refreshed, Refreshed::Replaced { dates: None, .. }), "{refreshed:?}");
+    fixture.assert_equal(&daily(), "gone").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_of_two_streams_is_computed_whole_and_shows_a_version_of_each() {
+    let fixture = Fixture::one_message(6).await;
+    let both = report(
+        "both",
+        "select t.device_id, q.reason from telemetry t left join quarantine q on t.device_id = q.device_id",
+        None,
+    );
+    fixture.catch_up(std::slice::from_ref(&both)).await;
+    fixture.assert_equal(&both, "both").await;
+    assert_eq!(refresh(&fixture.works().await, &both).await.unwrap(), Refreshed::Current);
+}
+
+/// Waits until the status says that the report shows this version.
+async fn shows(seen: &mut watch::Receiver<Status>, report: &Report, version: i64) {
+    let shown = |status: &Status| {
+        status
+            .reports
+            .get(&report.name)
+            .is_some_and(|report| report.sources.get("telemetry") == Some(&version))
+    };
+    seen.wait_for(shown).await.unwrap();
+}
+
+/// Notices that are doubled, garbled or lost change nothing; a report that fails holds up no other.
+#[tokio::test(start_paused = true)]
+async fn a_running_processor_follows_with_and_without_notices() {
+    let mut fixture = Fixture::new(7);
+    let broken = report("broken", "select nonsense from telemetry", None);
+    let (status, mut seen) = watch::channel(Status::default());
+    let shutdown = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    let (log, reports) = (Arc::new(fixture.world.log.clone()), vec![broken.clone(), daily()]);
+    let running = run(
+        Settings::default(),
+        reports,
+        log,
+        fixture.world.ingestion(),
+        fixture.reporting.clone(),
+        shutdown.clone(),
+        status,
+    );
+    tasks.spawn(running);
+    for round in 0..6 {
+        fixture.world.send("d1", &format!(r#"{{"temp":{round}}}"#), round * 20_000, Fate::Readings(1)).await;
+        fixture.commit().await;
+        disturb(&fixture, round).await;
+        shows(&mut seen, &daily(), fixture.source_version().await).await;
+        fixture.assert_equal(&daily(), &format!("round {round}")).await;
+    }
+    let status = seen.borrow().reports[&broken.name].clone();
+    assert!(status.last_error.is_some_and(|error| error.contains("nonsense")));
+    assert_ne!(status.phase, ReportPhase::Current);
+    shutdown.cancel();
+    tokio::time::timeout(Duration::from_secs(5), tasks.join_next()).await.unwrap().unwrap().unwrap().unwrap();
+}
+
+async fn disturb(fixture: &Fixture, round: i64) {
+    let notices = LogTopic::notices();
+    for partition in fixture.world.log.partitions(&notices).await.unwrap() {
+        let bounds = fixture.world.log.bounds(&partition).await.unwrap();
+        if round % 3 == 0 && bounds.first < bounds.next {
+            let mut reader = fixture.world.log.reader(&partition, bounds.first).await.unwrap();
+            let again = reader.next(ReadLimit { records: 100, bytes: 1_000_000 }).await.unwrap();
+            let mut again: Vec<_> = again.into_iter().map(|stored| stored.record).collect();
+            again.reverse();
+            again.push(crate::simulation::world::message("d1", "no notice", 0));
+            fixture.world.log.put(&notices, again).await;
+        } else if round % 3 == 1 {
+            fixture.world.log.trim(&partition, bounds.next).await.unwrap();
+        }
+    }
+}

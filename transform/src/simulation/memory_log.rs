@@ -1,0 +1,164 @@
+//! A log in memory, with the promises of the real ones but durability.
+
+use async_trait::async_trait;
+use millstream_log::{Bounds, Log, LogError, LogReader, Pending, ReadLimit};
+use millstream_model::name::{LogTopic, Offset, Partition, TopicPartition};
+use millstream_model::record::{Position, Record, Stored};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::sync::watch;
+
+#[derive(Debug, Clone)]
+pub(crate) struct MemoryLog {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    partitions: i32,
+    kept: Mutex<HashMap<TopicPartition, Kept>>,
+    appended: watch::Sender<()>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    first: i64,
+    records: Vec<Record>,
+}
+
+impl Kept {
+    fn next(&self) -> i64 {
+        self.first + i64::try_from(self.records.len()).unwrap()
+    }
+}
+
+impl MemoryLog {
+    pub(crate) fn new(partitions: i32) -> Self {
+        let shared = Shared { partitions, kept: Mutex::default(), appended: watch::Sender::new(()) };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Forgets everything, as when somebody deletes the log's directory.
+    pub(crate) fn recreate(&self) {
+        self.kept().clear();
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashMap<TopicPartition, Kept>> {
+        self.shared.kept.lock().unwrap()
+    }
+
+    pub(crate) async fn put(&self, topic: &LogTopic, records: Vec<Record>) -> Vec<Position> {
+        self.append(topic, records).await.unwrap().await.unwrap()
+    }
+}
+
+#[async_trait]
+impl Log for MemoryLog {
+    async fn partitions(&self, topic: &LogTopic) -> Result<Vec<TopicPartition>, LogError> {
+        Ok((0..self.shared.partitions)
+            .map(|number| TopicPartition { topic: topic.clone(), partition: Partition(number) })
+            .collect())
+    }
+
+    async fn append(&self, topic: &LogTopic, records: Vec<Record>) -> Result<Pending, LogError> {
+        let (answer, pending) = Pending::new();
+        let mut positions = Vec::new();
+        for record in records {
+            let number = crc32c::crc32c(&record.key) % u32::try_from(self.shared.partitions).unwrap();
+            let partition = Partition(i32::try_from(number).unwrap());
+            let mut all = self.kept();
+            let kept = all.entry(TopicPartition { topic: topic.clone(), partition }).or_default();
+            positions.push(Position { partition, offset: Offset(kept.next()) });
+            kept.records.push(record);
+        }
+        answer.send(Ok(positions)).unwrap();
+        self.shared.appended.send_replace(());
+        Ok(pending)
+    }
+
+    async fn reader(&self, partition: &TopicPartition, from: Offset) -> Result<Box<dyn LogReader>, LogError> {
+        let bounds = self.bounds(partition).await?;
+        if from < bounds.first {
+            return Err(LogError::Trimmed {
+                partition: partition.clone(),
+                wanted: from,
+                first: bounds.first,
+            });
+        }
+        if from > bounds.next {
+            return Err(LogError::BeyondEnd {
+                partition: partition.clone(),
+                wanted: from,
+                next: bounds.next,
+            });
+        }
+        let appended = self.shared.appended.subscribe();
+        Ok(Box::new(MemoryReader { log: self.clone(), partition: partition.clone(), next: from, appended }))
+    }
+
+    async fn bounds(&self, partition: &TopicPartition) -> Result<Bounds, LogError> {
+        let mut all = self.kept();
+        let kept = all.entry(partition.clone()).or_default();
+        Ok(Bounds { first: Offset(kept.first), next: Offset(kept.next()) })
+    }
+
+    async fn trim(&self, partition: &TopicPartition, before: Offset) -> Result<(), LogError> {
+        let mut all = self.kept();
+        let kept = all.entry(partition.clone()).or_default();
+        let count = before.0.min(kept.next()) - kept.first;
+        if let Ok(count) = usize::try_from(count) {
+            kept.records.drain(..count);
+            kept.first += i64::try_from(count).unwrap();
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct MemoryReader {
+    log: MemoryLog,
+    partition: TopicPartition,
+    next: Offset,
+    appended: watch::Receiver<()>,
+}
+
+impl MemoryReader {
+    fn read(&mut self, limit: ReadLimit) -> Result<Vec<Stored>, LogError> {
+        let mut all = self.log.kept();
+        let kept = all.entry(self.partition.clone()).or_default();
+        let Ok(skip) = usize::try_from(self.next.0 - kept.first) else {
+            return Err(LogError::Trimmed {
+                partition: self.partition.clone(),
+                wanted: self.next,
+                first: Offset(kept.first),
+            });
+        };
+        let mut read = Vec::new();
+        let mut bytes = 0;
+        for record in kept.records.iter().skip(skip).take(limit.records) {
+            bytes += record.size();
+            if bytes > limit.bytes && !read.is_empty() {
+                break;
+            }
+            read.push(Stored { offset: self.next, record: record.clone() });
+            self.next = self.next.next();
+        }
+        Ok(read)
+    }
+}
+
+#[async_trait]
+impl LogReader for MemoryReader {
+    async fn next(&mut self, limit: ReadLimit) -> Result<Vec<Stored>, LogError> {
+        loop {
+            self.appended.mark_unchanged();
+            let read = self.read(limit)?;
+            if !read.is_empty() {
+                return Ok(read);
+            }
+            if self.appended.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+}
