@@ -1,0 +1,216 @@
+//! The command line. What it says is the program's first documentation.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Readings from devices over MQTT become rows that anyone can query with SQL.
+///
+/// Devices publish; each acknowledged message is in a table exactly once, or in quarantine with its bytes and the reason.
+/// Everything lies in open files (Delta tables of Parquet) in one directory.
+#[derive(Debug, Parser)]
+#[command(name = "millstream", version, propagate_version = true, max_term_width = 110, after_help = AFTER_HELP)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const AFTER_HELP: &str = "\
+A first run:
+  millstream demo                                          a year of real weather, from MQTT to a report
+  millstream up                                            then, in other terminals:
+  mosquitto_pub -t devices/d1/telemetry -m '{\"temp\":21.5}'
+  millstream sql -c 'select * from telemetry'
+
+Exit codes: 0 done, 1 failed (the reason is on standard error), 2 wrong usage, 130 stopped at once.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show it all at once: replay a year of real weather over MQTT, and report on it.
+    Demo(Demo),
+    /// Run everything in one process until SIGTERM or Ctrl-C, then drain and end.
+    Up(Up),
+    /// Ask with SQL.
+    Sql(Sql),
+    /// Publish readings from CSV or NDJSON files to an MQTT broker.
+    Replay(Box<Replay>),
+    /// Check a configuration file, and say line and key of what is wrong.
+    Check(Check),
+    /// Print the default configuration, every key with a comment.
+    Config,
+    /// Look after the embedded log.
+    #[command(subcommand)]
+    Log(Log),
+}
+
+/// Where everything lies.
+#[derive(Debug, Args)]
+pub(crate) struct Place {
+    /// The data directory.
+    #[arg(long, value_name = "DIR", default_value = "./millstream-data", env = "MILLSTREAM_DATA")]
+    pub(crate) data: PathBuf,
+    /// The configuration; without it `millstream.toml` in the data directory, or the defaults.
+    #[arg(long, value_name = "FILE", env = "MILLSTREAM_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Where to keep it; a new temporary directory by default. A second run on the same directory doubles nothing.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Leave the readings in 2013, instead of shifting them by whole hours so that they end now.
+    #[arg(long)]
+    pub(crate) as_recorded: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Sql {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// What to ask; several statements are separated by `;`. Without -c and -f it is read from standard input.
+    #[arg(short = 'c', long = "command", value_name = "SQL", conflicts_with = "file")]
+    pub(crate) command: Option<String>,
+    /// A file with what to ask.
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// How the answer looks.
+    #[arg(long, value_enum, default_value_t = Format::Box)]
+    pub(crate) format: Format,
+}
+
+/// How an answer looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// A table with lines, for people.
+    Box,
+    /// RFC 4180, with a header.
+    Csv,
+    /// An array of objects.
+    Json,
+    /// An object a line.
+    Ndjson,
+    /// A table for a document.
+    Markdown,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The configuration file.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Log {
+    /// Repair a damaged log, keeping a copy of what is cut. Millstream must not be running on it.
+    Repair {
+        /// The data directory.
+        #[arg(long, value_name = "DIR", default_value = "./millstream-data", env = "MILLSTREAM_DATA")]
+        data: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    /// CSV (with a header) or NDJSON files, plain or gzip.
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// The broker.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1883", help_heading = "Broker")]
+    pub(crate) broker: String,
+    /// MQTT version.
+    #[arg(long, value_enum, default_value_t = Mqtt::V5, help_heading = "Broker")]
+    pub(crate) mqtt: Mqtt,
+    /// User name.
+    #[arg(long, value_name = "NAME", help_heading = "Broker")]
+    pub(crate) user: Option<String>,
+    /// File with the password.
+    #[arg(long, value_name = "FILE", requires = "user", help_heading = "Broker")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Topic of a reading; `{field}` is replaced by the field's value, `{a.b}` by a nested one.
+    #[arg(long, value_name = "TEMPLATE", help_heading = "Readings")]
+    pub(crate) topic: String,
+    /// Field with the event time; `--speed` and `--rebase` need it.
+    #[arg(long, value_name = "FIELD", help_heading = "Readings")]
+    pub(crate) time_field: Option<String>,
+    /// Shift all event times by whole hours so that the newest is now.
+    #[arg(long, value_name = "TO", requires = "time_field", help_heading = "Readings")]
+    pub(crate) rebase: Option<Rebase>,
+    /// What a missing value (`NA` or an empty cell) becomes.
+    #[arg(long, value_enum, default_value_t = Missing::Omit, help_heading = "Readings")]
+    pub(crate) missing: Missing,
+    /// Stop after this many readings.
+    #[arg(long, value_name = "N", help_heading = "Readings")]
+    pub(crate) limit: Option<u64>,
+    /// End with an error at the first line that cannot be a reading, instead of skipping and counting it.
+    #[arg(long, help_heading = "Readings")]
+    pub(crate) strict: bool,
+    /// Messages a second, over all clients; without it as fast as they are acknowledged.
+    #[arg(long, value_name = "N", conflicts_with = "speed", help_heading = "Pace")]
+    pub(crate) rate: Option<f64>,
+    /// Times as fast as the readings were made: 1 is their own time, 3600 an hour a second.
+    #[arg(long, value_name = "TIMES", requires = "time_field", help_heading = "Pace")]
+    pub(crate) speed: Option<f64>,
+    /// Quality of service: 0, 1 or 2.
+    #[arg(long, value_name = "QOS", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=2), help_heading = "Pace")]
+    pub(crate) qos: u8,
+    /// Connections; messages of one topic stay on one, and in order.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..), help_heading = "Pace")]
+    pub(crate) clients: u16,
+    /// Messages that may wait for their acknowledgement, a client.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..), help_heading = "Pace")]
+    pub(crate) in_flight: u16,
+    /// Append each acknowledged message to a file, a line of JSON each.
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(crate) acknowledged: Option<PathBuf>,
+    /// Print the summary as JSON.
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+    /// No progress bar.
+    #[arg(long, short, help_heading = "Output")]
+    pub(crate) quiet: bool,
+}
+
+/// Protocol of the replay's clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mqtt {
+    /// MQTT 3.1.1.
+    #[value(name = "3.1.1")]
+    V3,
+    /// MQTT 5.
+    #[value(name = "5")]
+    V5,
+}
+
+/// What event times are shifted to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Rebase {
+    /// The newest reading is at most an hour old.
+    Now,
+}
+
+/// What a missing value becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Missing {
+    /// The field is left out.
+    Omit,
+    /// The field is null.
+    Null,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

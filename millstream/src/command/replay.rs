@@ -1,0 +1,152 @@
+//! `millstream replay`: the command line of the replay client.
+
+use super::{STOPPED, say};
+use crate::cli::{Missing, Mqtt, Rebase as RebaseOption, Replay};
+use crate::shutdown::Signals;
+use anyhow::{Context, ensure};
+use chrono::Utc;
+use millstream_ingest::replay::progress::{WithoutTerminal, on_stderr};
+use millstream_ingest::replay::{
+    self, Acknowledged, Broker, Clients, Credentials, Message, MqttVersion, Observers, OnBadLine, Qos,
+    Rebase, ReplaySettings, Summary, WriteMissing,
+};
+use millstream_model::time::Micros;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::num::NonZeroU16;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio_util::sync::CancellationToken;
+
+/// Publishes the files; a first signal waits for the acknowledgements that are on their way, a second ends at once.
+pub(super) async fn run(options: Replay) -> anyhow::Result<ExitCode> {
+    let settings = settings(&options)?;
+    let observers = observers(&options)?;
+    let signals = Signals::take().context("failed to take over signals")?;
+    let stop = CancellationToken::new();
+    let summary = tokio::select! {
+        ended = replay::run(settings, observers, stop.clone()) => match ended {
+            Ok(summary) => summary,
+            Err(error) => {
+                if let Some(summary) = error.summary() {
+                    tell(&options, summary)?;
+                }
+                return Err(error.into());
+            }
+        },
+        () = signals.watch(stop.clone()) => return Ok(ExitCode::from(STOPPED)),
+    };
+    tell(&options, &summary)?;
+    Ok(exit_code(&summary))
+}
+
+fn tell(options: &Replay, summary: &Summary) -> anyhow::Result<()> {
+    say(&if options.json { format!("{}\n", serde_json::to_string(summary)?) } else { format!("{summary}\n") })
+}
+
+/// A replay that left something unacknowledged has failed.
+fn exit_code(summary: &Summary) -> ExitCode {
+    if summary.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn settings(options: &Replay) -> anyhow::Result<ReplaySettings> {
+    let topic =
+        options.topic.parse().with_context(|| format!("--topic {:?} is no template", options.topic))?;
+    let mut settings = ReplaySettings::new(options.files.clone(), topic, broker(&options.broker)?);
+    let input = &mut settings.input;
+    input.time_field.clone_from(&options.time_field);
+    input.rebase = match options.rebase {
+        Some(RebaseOption::Now) => Rebase::EndAt(Micros::from(Utc::now())),
+        None => Rebase::AsRecorded,
+    };
+    input.write_missing = match options.missing {
+        Missing::Omit => WriteMissing::LeaveOut,
+        Missing::Null => WriteMissing::Null,
+    };
+    input.on_bad_line = if options.strict { OnBadLine::Fail } else { OnBadLine::Skip };
+    input.limit = options.limit;
+    settings.pace.rate = options.rate;
+    settings.pace.speed = options.speed;
+    let connection = &mut settings.connection;
+    connection.version = match options.mqtt {
+        Mqtt::V3 => MqttVersion::V311,
+        Mqtt::V5 => MqttVersion::V5,
+    };
+    connection.qos = match options.qos {
+        0 => Qos::AtMostOnce,
+        1 => Qos::AtLeastOnce,
+        _ => Qos::ExactlyOnce,
+    };
+    connection.clients =
+        Clients::Count(NonZeroU16::new(options.clients).context("--clients must be at least 1")?);
+    connection.in_flight = NonZeroU16::new(options.in_flight).context("--in-flight must be at least 1")?;
+    if let Some(user) = &options.user {
+        let password = options.password_file.as_deref().map(password).transpose()?;
+        connection.credentials = Some(Credentials { user: user.clone(), password });
+    }
+    Ok(settings)
+}
+
+/// `HOST:PORT`, `[IPv6]:PORT`, or a host with MQTT's own port.
+fn broker(text: &str) -> anyhow::Result<Broker> {
+    let text = text.strip_prefix("mqtt://").unwrap_or(text);
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+            (host, port.parse().with_context(|| format!("--broker {text:?}: {port:?} is no port"))?)
+        }
+        _ => (text, 1883),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    ensure!(!host.is_empty(), "--broker {text:?} names no host; write it like 127.0.0.1:1883");
+    Ok(Broker { host: host.to_owned(), port })
+}
+
+fn password(path: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("failed to read the password file {}", path.display()))?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+fn observers(options: &Replay) -> anyhow::Result<Observers> {
+    let mut observers = Observers::default();
+    if !options.quiet {
+        observers.progress = on_stderr(WithoutTerminal::Lines);
+    }
+    if let Some(path) = &options.acknowledged {
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        observers.acknowledged =
+            Some(write_acknowledged(file.with_context(|| format!("failed to open {}", path.display()))?));
+    }
+    Ok(observers)
+}
+
+/// A line for each acknowledged message: topic, and payload as text.
+fn write_acknowledged(file: File) -> Acknowledged {
+    let file = Mutex::new(file);
+    Arc::new(move |message: &Message| {
+        let line = serde_json::json!({ "topic": &*message.topic, "payload": String::from_utf8_lossy(&message.payload) });
+        let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = writeln!(file, "{line}") {
+            tracing::error!(%error, "an acknowledged message could not be written to the file");
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_is_a_host_and_a_port() {
+        let check = |text: &str, host: &str, port: u16| {
+            assert_eq!(broker(text).unwrap(), Broker { host: host.to_owned(), port })
+        };
+        check("localhost", "localhost", 1883);
+        check("mqtt://10.0.0.1:1884", "10.0.0.1", 1884);
+        check("[::1]:1884", "::1", 1884);
+        check("::1", "::1", 1883);
+        assert!(broker(":1").is_err());
+        assert!(broker("a:b").is_err());
+    }
+}

@@ -1,0 +1,217 @@
+//! The configuration as the program uses it: checked, complete, it cannot be invalid.
+
+use super::problem::Problem;
+use super::raw::{Keep, LogFormat, RawConfig, RawGateway, RawLog, RawReport, RawReports, Span, Unclaimed};
+use super::stream::{self, check_stream};
+use millstream_ingest::gateway::GatewaySettings;
+use millstream_log::embedded::EmbeddedSettings;
+use millstream_model::name::StreamName;
+use millstream_model::stream::Stream;
+use millstream_transform::processor::Report;
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the processor lets a change wait that no notice told it of.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// All that is configured.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// Where devices connect.
+    pub(crate) listen: SocketAddr,
+    /// The gateway's limits.
+    pub(crate) gateway: GatewaySettings,
+    /// What becomes of a message that no stream claims.
+    pub(crate) unclaimed: Unclaimed,
+    /// The embedded log's sizes.
+    pub(crate) log: EmbeddedSettings,
+    /// What the log keeps.
+    pub(crate) keep: Keep,
+    /// The ingestion bucket, if not in the data directory.
+    pub(crate) ingestion: Option<PathBuf>,
+    /// The reporting bucket, if not in the data directory.
+    pub(crate) reporting: Option<PathBuf>,
+    /// How often the processor looks without a notice.
+    pub(crate) sweep: Duration,
+    /// Filter of log lines, as in `info,millstream_log=debug`.
+    pub(crate) log_level: String,
+    /// Form of log lines.
+    pub(crate) log_format: LogFormat,
+    /// The user's streams, in the order in which they claim topics.
+    pub(crate) streams: Vec<Arc<Stream>>,
+    /// The reports.
+    pub(crate) reports: Vec<Report>,
+}
+
+impl Settings {
+    /// Checks all of a configuration and fills in what it leaves out.
+    ///
+    /// # Errors
+    /// Everything that is wrong, with its key.
+    pub(crate) fn check(raw: RawConfig) -> Result<Self, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let listen = keep(&mut problems, check_listen(raw.gateway.listen.as_deref()));
+        let gateway = keep(&mut problems, check_gateway(&raw.gateway));
+        let log = keep(&mut problems, check_log(&raw.log));
+        let streams = check_streams(raw.stream, &mut problems);
+        let reports = check_reports(raw.report, &streams, &mut problems);
+        let sweep = keep(&mut problems, check_sweep(&raw.reports));
+        match (listen, gateway, log, sweep) {
+            (Some(listen), Some(gateway), Some(log), Some(sweep)) if problems.is_empty() => Ok(Self {
+                listen,
+                gateway,
+                unclaimed: raw.gateway.unclaimed.unwrap_or(Unclaimed::Quarantine),
+                log,
+                keep: raw.log.keep.unwrap_or(Keep::Uncommitted),
+                ingestion: raw.lake.ingestion,
+                reporting: raw.lake.reporting,
+                sweep,
+                log_level: raw.telemetry.level.unwrap_or_else(|| "info".to_owned()),
+                log_format: raw.telemetry.format.unwrap_or(LogFormat::Auto),
+                streams,
+                reports,
+            }),
+            _ => Err(problems),
+        }
+    }
+}
+
+fn keep<T>(problems: &mut Vec<Problem>, checked: Result<T, Problem>) -> Option<T> {
+    checked.map_err(|problem| problems.push(problem)).ok()
+}
+
+fn check_listen(listen: Option<&str>) -> Result<SocketAddr, Problem> {
+    let text = listen.unwrap_or("127.0.0.1:1883");
+    let key = "gateway.listen";
+    let address: SocketAddr = text.parse().map_err(|error| {
+        Problem::new(key, error)
+            .hint("write an address and a port, like \"127.0.0.1:1883\"; port 0 takes a free one")
+    })?;
+    // Devices cannot prove who they are yet, so nobody else's network may reach the port.
+    if address.ip().is_loopback() {
+        Ok(address)
+    } else {
+        Err(Problem::new(
+            key,
+            "the gateway listens on loopback only, because devices have no credentials yet",
+        )
+        .hint("write \"127.0.0.1:1883\" or \"[::1]:1883\""))
+    }
+}
+
+fn check_gateway(raw: &RawGateway) -> Result<GatewaySettings, Problem> {
+    let mut settings = GatewaySettings::default();
+    if let Some(most) = raw.connections_max {
+        settings.connections_max = most;
+    }
+    if let Some(most) = raw.message_max {
+        settings.message_max =
+            usize::try_from(most.as_u64()).map_err(|error| Problem::new("gateway.message_max", error))?;
+    }
+    if let Some(most) = raw.packet_max {
+        settings.packet_max =
+            u32::try_from(most.as_u64()).map_err(|error| Problem::new("gateway.packet_max", error))?;
+    }
+    if let Some(most) = raw.in_flight_max {
+        settings.in_flight_max = NonZeroU16::new(most)
+            .ok_or_else(|| Problem::new("gateway.in_flight_max", "must be at least 1"))?;
+    }
+    if let Some(Span(longest)) = raw.keep_alive_max {
+        settings.keep_alive_max = longest;
+    }
+    if let Some(Span(longest)) = raw.connect_timeout {
+        settings.connect_timeout = longest;
+    }
+    if let Some(Span(longest)) = raw.session_expiry_max {
+        settings.session_expiry_max = longest;
+    }
+    if settings.message_max as u64 >= u64::from(settings.packet_max) {
+        return Err(Problem::new("gateway.message_max", "must be smaller than packet_max").hint(
+            "a message above message_max is quarantined; a packet above packet_max ends the connection",
+        ));
+    }
+    if settings.connections_max == 0 {
+        return Err(Problem::new("gateway.connections_max", "must be at least 1"));
+    }
+    Ok(settings)
+}
+
+fn check_log(raw: &RawLog) -> Result<EmbeddedSettings, Problem> {
+    let mut settings = EmbeddedSettings::default();
+    if let Some(partitions) = raw.partitions {
+        if partitions == 0 {
+            return Err(Problem::new("log.partitions", "must be at least 1"));
+        }
+        settings.partitions = partitions;
+    }
+    if let Some(size) = raw.segment_size {
+        if size.as_u64() < 1 << 20 {
+            return Err(Problem::new("log.segment_size", "must be at least 1MiB"));
+        }
+        settings.segment_bytes = size.as_u64();
+    }
+    if let Some(size) = raw.reserve {
+        settings.reserve_bytes = size.as_u64();
+    }
+    Ok(settings)
+}
+
+fn check_sweep(raw: &RawReports) -> Result<Duration, Problem> {
+    match raw.sweep {
+        Some(Span(sweep)) if sweep < Duration::from_secs(1) => {
+            Err(Problem::new("reports.sweep", "must be at least 1s"))
+        }
+        Some(Span(sweep)) => Ok(sweep),
+        None => Ok(SWEEP),
+    }
+}
+
+fn check_streams(raw: Option<Vec<super::raw::RawStream>>, problems: &mut Vec<Problem>) -> Vec<Arc<Stream>> {
+    let Some(raw) = raw else { return vec![Arc::new(stream::telemetry())] };
+    let mut names = HashSet::new();
+    let mut streams = Vec::new();
+    for (index, raw) in raw.into_iter().enumerate() {
+        let key = format!("stream[{index}]");
+        match check_stream(&key, raw) {
+            Ok(stream) if !names.insert(stream.name.clone()) => {
+                problems.push(Problem::new(
+                    format!("{key}.name"),
+                    format!("there are two streams named `{}`", stream.name),
+                ));
+            }
+            Ok(stream) => streams.push(Arc::new(stream)),
+            Err(mut found) => problems.append(&mut found),
+        }
+    }
+    streams
+}
+
+fn check_reports(raw: Vec<RawReport>, streams: &[Arc<Stream>], problems: &mut Vec<Problem>) -> Vec<Report> {
+    let mut names: HashSet<StreamName> = streams.iter().map(|stream| stream.name.clone()).collect();
+    let mut reports = Vec::new();
+    for (index, raw) in raw.into_iter().enumerate() {
+        let key = format!("report[{index}]");
+        let partition_by = raw.partition_by.as_deref();
+        if partition_by.is_some_and(|column| column != "date") {
+            problems.push(
+                Problem::new(format!("{key}.partition_by"), "a report can be partitioned by `date` only")
+                    .hint("write partition_by = \"date\", or leave it out"),
+            );
+        }
+        match raw.name.parse::<StreamName>() {
+            Err(error) => problems.push(Problem::new(format!("{key}.name"), error)),
+            Ok(name) if !names.insert(name.clone()) || name.is_reserved() => {
+                problems.push(
+                    Problem::new(format!("{key}.name"), format!("the name `{name}` is taken"))
+                        .hint("streams, reports and Millstream's own tables share one set of names"),
+                );
+            }
+            Ok(name) => reports.push(Report { name, sql: raw.sql, partition_by: raw.partition_by }),
+        }
+    }
+    reports
+}

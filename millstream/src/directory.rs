@@ -1,0 +1,115 @@
+//! The data directory: where everything of one Millstream lies.
+
+use crate::config::load::{PREFIX, load};
+use crate::config::problem::Problem;
+use crate::config::{DEFAULTS, Settings};
+use anyhow::Context;
+use millstream_lake::Bucket;
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+/// A data directory.
+#[derive(Debug, Clone)]
+pub(crate) struct Directory(PathBuf);
+
+impl Directory {
+    /// The directory at a path; it need not exist.
+    pub(crate) fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// Its path.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The embedded log.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.0.join("log")
+    }
+
+    /// The gateway's sessions.
+    pub(crate) fn sessions(&self) -> PathBuf {
+        self.0.join("sessions.redb")
+    }
+
+    /// The configuration that is used when no other is given.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.0.join("millstream.toml")
+    }
+
+    /// The ingestion bucket.
+    ///
+    /// # Errors
+    /// If its directory cannot be made.
+    pub(crate) fn ingestion(&self, settings: &Settings) -> anyhow::Result<Bucket> {
+        self.bucket(settings.ingestion.as_deref(), "ingestion")
+    }
+
+    /// The reporting bucket.
+    ///
+    /// # Errors
+    /// If its directory cannot be made.
+    pub(crate) fn reporting(&self, settings: &Settings) -> anyhow::Result<Bucket> {
+        self.bucket(settings.reporting.as_deref(), "reporting")
+    }
+
+    fn bucket(&self, configured: Option<&Path>, name: &str) -> anyhow::Result<Bucket> {
+        let path = configured.map_or_else(|| self.0.join(name), Path::to_path_buf);
+        Bucket::local(&path).with_context(|| format!("failed to open the {name} bucket {}", path.display()))
+    }
+
+    /// The settings: of the file that was named, else of the one in this directory, else the defaults; and of the environment.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or is wrong: then the message shows where.
+    pub(crate) fn settings(&self, named: Option<&Path>) -> anyhow::Result<Settings> {
+        let own = self.config();
+        match named {
+            Some(path) => read_settings(path),
+            None if own.exists() => read_settings(&own),
+            None => load("", &environment())
+                .map_err(|problems| anyhow::anyhow!(render(&problems, Path::new("the environment"), ""))),
+        }
+    }
+}
+
+/// Reads and checks a configuration file.
+///
+/// # Errors
+/// If it cannot be read, or is wrong: then the message shows where.
+pub(crate) fn read_settings(path: &Path) -> anyhow::Result<Settings> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("failed to read the configuration {}", path.display()))?;
+    load(&text, &environment()).map_err(|problems| anyhow::anyhow!(render(&problems, path, &text)))
+}
+
+fn environment() -> BTreeMap<String, String> {
+    std::env::vars().filter(|(variable, _)| variable.starts_with(PREFIX)).collect()
+}
+
+fn render(problems: &[Problem], path: &Path, text: &str) -> String {
+    let name = path.display().to_string();
+    let color = std::io::stderr().is_terminal();
+    let count = match problems.len() {
+        1 => "one problem".to_owned(),
+        many => format!("{many} problems"),
+    };
+    let mut rendered = format!("{name} has {count}\n");
+    for problem in problems {
+        if let Some((line, column)) = problem.place(text) {
+            rendered.push_str(&format!("\n{name}:{line}:{column}"));
+        }
+        rendered.push('\n');
+        rendered.push_str(&problem.render(&name, text, color));
+        rendered.push('\n');
+    }
+    rendered.push_str("\n`millstream config` prints every key with its default.");
+    rendered
+}
+
+/// The default configuration, as `millstream config` prints it.
+pub(crate) fn defaults() -> &'static str {
+    DEFAULTS
+}

@@ -1,0 +1,28 @@
+//! `millstream`, the program: subcommands, configuration, wiring, shutdown, logs. What a stage does is in the stage's own package.
+
+mod cli;
+mod command;
+mod config;
+mod directory;
+mod pipeline;
+mod shutdown;
+mod supervisor;
+mod telemetry;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+/// Ends the process when a query's reader, such as `head`, went away: not a failure.
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return telemetry::fail(&anyhow::Error::new(error).context("failed to start the runtime"));
+        }
+    };
+    let ended = runtime.block_on(command::run(cli.command));
+    // Whatever still runs was told to stop; a second signal means not to wait for it.
+    runtime.shutdown_background();
+    ended.unwrap_or_else(|error| telemetry::fail(&error))
+}
