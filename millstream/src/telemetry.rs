@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 /// Libraries whose steps are no news to an operator. The Delta libraries log every error that they return, even "there is no table yet": what it means is for
 /// the caller to say.
 const QUIET: &str =
-    "deltalake_core=off,delta_kernel=off,delta_kernel_default_engine=off,datafusion=warn,object_store=warn";
+    "deltalake_core=off,buoyant_kernel=off,buoyant_kernel_engine=off,datafusion=warn,object_store=warn";
 
 /// Sets up log lines for a long-running command. `RUST_LOG` overrides the configured level.
 ///

@@ -1,8 +1,8 @@
 //! How a file is encoded.
 
 use super::WriteOptions;
-use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Schema};
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Float32Type, Float64Type, Schema};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::Result;
@@ -16,7 +16,7 @@ const STEP_ROWS: usize = 8192;
 
 /// Encodes the rows to `out`.
 pub(super) fn encode<W: Write + Send>(rows: &RecordBatch, options: &WriteOptions, out: W) -> Result<()> {
-    let mut writer = ArrowWriter::try_new(out, rows.schema(), Some(properties(rows.schema_ref(), options)?))?;
+    let mut writer = ArrowWriter::try_new(out, rows.schema(), Some(properties(rows, options)?))?;
     let mut done = 0;
     while done < rows.num_rows() {
         let step = STEP_ROWS.min(rows.num_rows() - done);
@@ -26,14 +26,15 @@ pub(super) fn encode<W: Write + Send>(rows: &RecordBatch, options: &WriteOptions
     writer.close().map(|_| ())
 }
 
-fn properties(schema: &Schema, options: &WriteOptions) -> Result<WriterProperties> {
+fn properties(rows: &RecordBatch, options: &WriteOptions) -> Result<WriterProperties> {
+    let schema = rows.schema_ref();
     let mut builder = WriterProperties::builder()
         .set_created_by(concat!("millstream ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
         .set_dictionary_enabled(true)
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_max_row_group_row_count(Some(options.row_group_rows));
-    for field in schema.fields() {
+    for (field, values) in schema.fields().iter().zip(rows.columns()) {
         // A path of one part: a dot in a name is no nesting.
         let column = ColumnPath::new(vec![field.name().clone()]);
         if is_integral(field.data_type()) {
@@ -42,10 +43,22 @@ fn properties(schema: &Schema, options: &WriteOptions) -> Result<WriterPropertie
                 .set_column_encoding(column.clone(), Encoding::DELTA_BINARY_PACKED);
         }
         if options.bloom.contains(field.name()) {
-            builder = builder.set_column_bloom_filter_enabled(column, true);
+            builder = builder.set_column_bloom_filter_enabled(column.clone(), true);
+        }
+        // Parquet's bounds leave NaN out, but SQL counts it as the greatest: a reader that skips by them would lose rows.
+        if has_nan(values) {
+            builder = builder.set_column_statistics_enabled(column, EnabledStatistics::None);
         }
     }
     Ok(builder.set_sorting_columns(sorting(schema, options)).build())
+}
+
+fn has_nan(values: &dyn Array) -> bool {
+    match values.data_type() {
+        DataType::Float64 => values.as_primitive::<Float64Type>().iter().flatten().any(f64::is_nan),
+        DataType::Float32 => values.as_primitive::<Float32Type>().iter().flatten().any(f32::is_nan),
+        _ => false,
+    }
 }
 
 fn is_integral(kind: &DataType) -> bool {

@@ -69,7 +69,8 @@ impl Default for Settings {
             limits: Limits::default(),
             // A file of a usual size; with its encoding, about twice that in memory.
             chunk_bytes: 64 * 1024 * 1024,
-            trim: TrimRule::Keep,
+            // Nobody else reads them, and where the listener stands is kept nowhere.
+            trim: TrimRule::AfterCommit,
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::refresh::{Refreshed, look, refresh, replace};
 use super::scope::scope;
 use super::{Report, ReportError, ReportPhase, Settings, Status, Works, catch_up, run};
-use crate::firehose;
+use crate::firehose::{self, TrimRule};
 use crate::simulation::world::{Fate, World};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use millstream_lake::{Bucket, Table};
@@ -272,8 +272,9 @@ async fn a_running_processor_follows_with_and_without_notices() {
     let shutdown = CancellationToken::new();
     let mut tasks = JoinSet::new();
     let (log, reports) = (Arc::new(fixture.world.log.clone()), vec![broken.clone(), daily()]);
+    let settings = Settings { trim: TrimRule::Keep, ..Settings::default() };
     let running = run(
-        Settings::default(),
+        settings,
         reports,
         log,
         fixture.world.ingestion(),

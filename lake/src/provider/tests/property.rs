@@ -11,7 +11,7 @@ const CASES: u32 = 32;
 fn readings() -> impl Strategy<Value = Vec<Vec<Reading>>> {
     let temp = prop_oneof![
         4 => (-20_i32..20).prop_map(|tenths| Some(f64::from(tenths) / 10.0)),
-        1 => prop_oneof![Just(f64::INFINITY), Just(f64::NEG_INFINITY), Just(-0.0), Just(f64::MIN_POSITIVE), Just(f64::MAX)].prop_map(Some),
+        1 => prop_oneof![Just(f64::INFINITY), Just(f64::NEG_INFINITY), Just(f64::NAN), Just(-0.0), Just(f64::MIN_POSITIVE), Just(f64::MAX)].prop_map(Some),
         1 => Just(None),
     ];
     let device =

@@ -1,6 +1,6 @@
 //! What was acknowledged and is not in files yet.
 
-use crate::config::{Settings, stream};
+use crate::config::Settings;
 use crate::directory::Directory;
 use anyhow::Context;
 use millstream_lake::{Bucket, Snapshot, Table};
@@ -37,7 +37,7 @@ impl fmt::Display for Waiting {
     }
 }
 
-/// Counts what waits in all streams; `None` if nothing does. It reads the log beside whoever owns it, and changes nothing.
+/// Counts what waits in the user's streams; `None` if nothing does. It reads the log beside whoever owns it, and changes nothing.
 pub(super) async fn count(
     directory: &Directory,
     settings: &Settings,
@@ -49,16 +49,14 @@ pub(super) async fn count(
     let peek = Peek::open(&directory.log()).context("failed to look into the log")?;
     let topics = peek.topics().context("failed to look into the log")?;
     let mut waiting = Waiting::default();
-    let mut streams = settings.streams.clone();
-    streams.push(Arc::new(stream::lifecycle()));
-    for stream in streams {
+    for stream in &settings.streams {
         let snapshot = match Table::open(ingestion, stream.name.as_str()).await? {
             Some(table) => Some(table.snapshot().await?),
             None => None,
         };
         let topic = stream.name.log_topic();
         for partition in topics.iter().filter(|partition| partition.topic == topic) {
-            count_partition(&peek, &stream, partition, snapshot.as_deref(), &mut waiting)?;
+            count_partition(&peek, stream, partition, snapshot.as_deref(), &mut waiting)?;
         }
     }
     Ok(Some(waiting).filter(|waiting| waiting.readings > 0))
