@@ -2,8 +2,8 @@
 //!
 //! It takes MQTT 3.1.1 and 5 on one port and only takes: a SUBSCRIBE is answered by a failing SUBACK, and the connection stays. A message is acknowledged when
 //! the log has it durably, never before; if the log fails, the connection is closed, so that the client sends the message again. The stages of a connection
-//! are `handshake` (CONNECT to CONNACK) and `connection` (everything else); `wire` is the protocol, `registry` who is connected. A connection is any stream
-//! of bytes, so that TLS can lie beneath.
+//! are `handshake` (CONNECT to CONNACK) and `connection` (everything else); `wire` is the protocol, `registry` who is connected, `wills` what those leave who
+//! are not; `housekeeping` is what happens beside. A connection is any stream of bytes, so that TLS can lie beneath.
 //!
 //! It never looks into a payload, delivers no message, and decides nothing about what is in one.
 
@@ -11,6 +11,9 @@ mod acks;
 mod connection;
 mod end;
 mod handshake;
+mod housekeeping;
+mod incoming;
+mod lost;
 mod message;
 mod registry;
 mod routes;
@@ -18,14 +21,18 @@ mod settings;
 #[cfg(test)]
 mod tests;
 mod violation;
+mod wills;
 mod wire;
 
 pub use settings::GatewaySettings;
 
 use crate::clock::Clock;
 use crate::gateway::handshake::Room;
+use crate::gateway::housekeeping::Housekeeping;
+use crate::gateway::lost::Lost;
 use crate::gateway::registry::Registry;
 use crate::gateway::routes::Routes;
+use crate::gateway::wills::Wills;
 use crate::lifecycle::Lifecycle;
 use crate::route::{Route, Router};
 use crate::session::{SessionError, Sessions};
@@ -36,7 +43,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -47,11 +54,8 @@ const REFUSING_MAX: usize = 64;
 /// Pause after a failed accept: most often the process has no file descriptor left, and only time gives one back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A connection that ends waits at most once each for its acknowledgements, its farewell, its session and its Will.
-const DRAIN_STEPS: u32 = 4;
-
-/// How often sessions that have expired are forgotten. They count as gone before that.
-const PURGE_INTERVAL: Duration = Duration::from_secs(600);
+/// A connection that ends waits at most once each for its acknowledgements, its farewell, its session, its Will and its messages of QoS 0.
+const DRAIN_STEPS: u32 = 5;
 
 /// Is told of every topic once, when something is first published to it. Bounded: after some thousand topics it hears of no new ones.
 pub trait Observer: Send + Sync + Debug {
@@ -84,6 +88,30 @@ struct Shared {
     registry: Arc<Registry>,
     /// Bytes of messages that may still be given to the log.
     in_flight: Arc<Semaphore>,
+    /// Bytes of long packets that may still be read before they are there as a whole.
+    undecoded: Arc<Semaphore>,
+    /// Bytes that the Wills of connected clients may still take.
+    will_room: Arc<Semaphore>,
+    /// Wills that wait for their delay.
+    wills: Wills,
+    /// Messages of QoS 0 that the log did not take.
+    lost: Lost,
+}
+
+impl Shared {
+    /// Waits for the room of a long packet; in the order of the calls.
+    fn undecoded_room(
+        &self,
+        bytes: usize,
+    ) -> impl Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + use<> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.settings.undecoded_bytes);
+        Arc::clone(&self.undecoded).acquire_many_owned(bytes)
+    }
+
+    /// Room for a Will; none if there is none now.
+    fn will_room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.will_room).try_acquire_many_owned(u32::try_from(bytes).ok()?).ok()
+    }
 }
 
 /// Serves devices until the shutdown is asked for; then accepts nothing new, acknowledges what was appended, says goodbye and returns when every task has
@@ -109,6 +137,8 @@ pub async fn run(
     sessions.restart(clock.now()).await?;
     let (lifecycle, writer) = Lifecycle::new(Arc::clone(&clock));
     let in_flight = Arc::new(Semaphore::new(settings.in_flight_bytes as usize));
+    let undecoded = Arc::new(Semaphore::new(settings.undecoded_bytes as usize));
+    let will_room = Arc::new(Semaphore::new(settings.will_bytes as usize));
     let mut writers = JoinSet::new();
     writers.spawn(writer.run(Arc::clone(&log)));
     let shared = Arc::new(Shared {
@@ -120,10 +150,16 @@ pub async fn run(
         clock,
         lifecycle,
         in_flight,
+        undecoded,
+        will_room,
+        wills: Wills::default(),
+        lost: Lost::default(),
     });
+    let housekeeping = Housekeeping::start(&shared);
     let mut connections = JoinSet::new();
     accept(&shared, listener, &mut connections, &shutdown).await;
     drain(&mut connections, shared.settings.drain_timeout * DRAIN_STEPS).await;
+    housekeeping.stop(&shared).await;
     close(shared, writers).await;
     Ok(())
 }
@@ -135,7 +171,6 @@ async fn accept(
     connections: &mut JoinSet<()>,
     shutdown: &CancellationToken,
 ) {
-    let mut purge = tokio::time::interval(PURGE_INTERVAL);
     let mut failing = false;
     loop {
         let accepted = tokio::select! {
@@ -143,12 +178,6 @@ async fn accept(
             () = shutdown.cancelled() => return,
             Some(ended) = connections.join_next() => {
                 report(ended);
-                continue;
-            }
-            _ = purge.tick() => {
-                if let Err(error) = shared.sessions.purge(shared.clock.now()).await {
-                    warn!(error = &error as &dyn std::error::Error, "expired sessions cannot be forgotten");
-                }
                 continue;
             }
             accepted = listener.accept() => accepted,

@@ -37,7 +37,7 @@ pub use settings::{
     Reconnect, ReplaySettings, WriteMissing,
 };
 pub use summary::{Latency, Refusal, Refusals, Summary};
-pub use template::{BadTemplate, BadTopic, TopicTemplate};
+pub use template::{BadTemplate, TopicTemplate};
 
 use client::Shared;
 use crowd::Crowd;

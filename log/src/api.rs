@@ -74,6 +74,23 @@ pub struct Bounds {
     pub next: Offset,
 }
 
+impl Bounds {
+    /// Whether a reader of the partition that has these bounds may begin at an offset.
+    ///
+    /// # Errors
+    /// [`LogError::Trimmed`] before the first offset, [`LogError::BeyondEnd`] behind the next one.
+    pub fn check(&self, partition: &TopicPartition, from: Offset) -> Result<(), LogError> {
+        let Self { first, next } = *self;
+        if from < first {
+            return Err(LogError::Trimmed { partition: partition.clone(), wanted: from, first });
+        }
+        if from > next {
+            return Err(LogError::BeyondEnd { partition: partition.clone(), wanted: from, next });
+        }
+        Ok(())
+    }
+}
+
 /// How much one read may return.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadLimit {

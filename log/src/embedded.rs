@@ -4,10 +4,11 @@
 //! Readers read the files themselves, behind the durable end (`reader`, `segment`). The formats stand in `frame` and `layout`; what is
 //! checked when, in `recovery`; what is done by hand about damage, in `repair`.
 //!
-//! It never acknowledges what is not synced, never skips damage, and never writes to a file after a failure that it could not undo.
+//! It never acknowledges what is not synced, never skips damage, and never writes to a file after a failure that it has not undone.
 
 mod disk;
 mod frame;
+mod health;
 mod layout;
 mod partition;
 mod partitioner;
@@ -217,13 +218,7 @@ impl Log for EmbeddedLog {
 
     async fn reader(&self, partition: &TopicPartition, from: Offset) -> Result<Box<dyn LogReader>, LogError> {
         let found = self.partition(partition).await?;
-        let Bounds { first, next } = found.bounds();
-        if from < first {
-            return Err(LogError::Trimmed { partition: partition.clone(), wanted: from, first });
-        }
-        if from > next {
-            return Err(LogError::BeyondEnd { partition: partition.clone(), wanted: from, next });
-        }
+        found.bounds().check(partition, from)?;
         Ok(Box::new(Reader::new(found, from)))
     }
 

@@ -18,6 +18,8 @@ pub const RECEIVED_AT: &str = "received_at";
 pub const CONTENT_TYPE: &str = "content-type";
 /// Length of the payload as published, where it was above the message limit and only its head was kept.
 pub const TRUNCATED_FROM: &str = "millstream.truncated_from";
+/// Stands, without value, in a record that takes the place of one that a repair of the log could not save.
+pub const LOST: &str = "millstream.lost";
 
 /// What is known of a message beside its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +99,14 @@ impl<'a> ArrivalView<'a> {
         text.parse().ok()
     }
 
+    /// Whether the record only stands for a message that a repair of the log could not save.
+    ///
+    /// Only where it is the very first header: no device can make its message look lost.
+    #[must_use]
+    pub fn is_lost(self) -> bool {
+        self.0.headers.first().is_some_and(|(name, _)| name == LOST)
+    }
+
     /// Content type, where the device gave one.
     #[must_use]
     pub fn content_type(self) -> Option<&'a str> {
@@ -139,6 +149,7 @@ mod tests {
     fn a_devices_own_properties_come_last_and_forge_nothing() {
         let forged = [
             (TRUNCATED_FROM, "1"),
+            (LOST, ""),
             (TOPIC, "other"),
             (RECEIVED_AT, "2000-01-01T00:00:00Z"),
             ("traceparent", "00-1"),
@@ -150,6 +161,7 @@ mod tests {
             (view.topic(), view.truncated_from(), view.received_at()),
             ("a/b", None, Some(Micros(1_500_000)))
         );
+        assert!(!view.is_lost());
         assert_eq!(record.headers.last().unwrap().1, "00-1");
     }
 }

@@ -2,6 +2,50 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use thiserror::Error;
+
+/// Longest name of a column, in bytes: what every catalog and file system along the way takes.
+pub const COLUMN_NAME_MAX: usize = 255;
+
+/// Characters that Delta without column mapping refuses in a column's name, beside control characters.
+const REFUSED_IN_NAMES: [char; 8] = [' ', ',', ';', '{', '}', '(', ')', '='];
+
+/// Why a table cannot have a column of this name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum BadColumnName {
+    /// It has no characters.
+    #[error("the name of a column cannot be empty")]
+    Empty,
+    /// It is longer than [`COLUMN_NAME_MAX`].
+    #[error("the name of a column has at most {COLUMN_NAME_MAX} bytes")]
+    TooLong,
+    /// It has a character that Delta refuses.
+    #[error("the name of a column cannot have {0:?} in it")]
+    Character(char),
+}
+
+/// Whether a table may have a column of this name, reserved or not. A dot is fine (`PM2.5`).
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_column_name(name: &str) -> Result<(), BadColumnName> {
+    if name.is_empty() {
+        return Err(BadColumnName::Empty);
+    }
+    if name.len() > COLUMN_NAME_MAX {
+        return Err(BadColumnName::TooLong);
+    }
+    match name.chars().find(|c| c.is_control() || REFUSED_IN_NAMES.contains(c)) {
+        Some(character) => Err(BadColumnName::Character(character)),
+        None => Ok(()),
+    }
+}
+
+/// The form in which names of columns are compared: readers of a table take two that differ only by case for the same.
+#[must_use]
+pub fn fold_column_name(name: &str) -> String {
+    name.to_lowercase()
+}
 
 /// The columns that every stream's table begins with, and `_extra`, in their order.
 pub mod reserved {
@@ -51,6 +95,9 @@ pub enum ColumnType {
 }
 
 impl ColumnType {
+    /// Every type there is.
+    pub const ALL: [Self; 5] = [Self::Double, Self::Boolean, Self::String, Self::Long, Self::Timestamp];
+
     /// The name it has in the configuration.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -81,4 +128,27 @@ pub struct Column {
     /// A message without a fitting value for it is quarantined.
     #[serde(default)]
     pub required: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_can_be_a_columns_or_says_why_not() {
+        for (name, expected) in [
+            ("temp", Ok(())),
+            ("PM2.5", Ok(())),
+            ("Ähre", Ok(())),
+            ("", Err(BadColumnName::Empty)),
+            ("a b", Err(BadColumnName::Character(' '))),
+            ("a\n", Err(BadColumnName::Character('\n'))),
+            ("a=b", Err(BadColumnName::Character('='))),
+            (&"x".repeat(255), Ok(())),
+            (&"x".repeat(256), Err(BadColumnName::TooLong)),
+        ] {
+            assert_eq!(check_column_name(name), expected, "{name:?}");
+        }
+        assert_eq!(fold_column_name("Temp_F"), fold_column_name("temp_f"));
+    }
 }

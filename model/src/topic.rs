@@ -147,11 +147,35 @@ impl fmt::Display for TopicPattern {
     }
 }
 
-/// Whether a topic is one that a message may be published to: not empty, no wildcard, no NUL, at most 65,535 bytes
-/// (MQTT-3.3.2-2, MQTT-4.7.3-1 to 3).
-#[must_use]
-pub fn is_publishable(topic: &str) -> bool {
-    !topic.is_empty() && topic.len() <= usize::from(u16::MAX) && !topic.contains(['+', '#', '\0'])
+/// Longest topic in bytes: its length is a 16-bit number in the protocol.
+const TOPIC_MAX: usize = 65_535;
+
+/// Why nothing can be published to a topic.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum BadTopic {
+    /// Topics have at least one character.
+    #[error("the topic is empty")]
+    Empty,
+    /// `+`, `#` and NUL stand only in filters, or nowhere.
+    #[error("the topic has the character {0:?}, which no topic may have")]
+    Character(char),
+    /// Longer than the protocol can say.
+    #[error("the topic is {0} bytes long, more than 65535")]
+    TooLong(usize),
+}
+
+/// Whether a message can be published to a topic (MQTT-3.3.2-2, MQTT-4.7.3-1 to 3). Empty levels are allowed, as in MQTT.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_publishable(topic: &str) -> Result<(), BadTopic> {
+    if topic.is_empty() {
+        return Err(BadTopic::Empty);
+    }
+    if topic.len() > TOPIC_MAX {
+        return Err(BadTopic::TooLong(topic.len()));
+    }
+    topic.chars().find(|c| matches!(c, '+' | '#' | '\0')).map_or(Ok(()), |c| Err(BadTopic::Character(c)))
 }
 
 #[cfg(test)]
@@ -183,6 +207,17 @@ mod tests {
         let text = "a/{b}/+/#";
         let pattern: TopicPattern = text.parse().unwrap();
         assert_eq!((pattern.to_string().as_str(), pattern.filter().as_str()), (text, "a/+/+/#"));
+    }
+
+    #[test]
+    fn only_topics_that_mqtt_allows_can_be_published_to() {
+        for good in ["a", "/", "a//b", "ä/ö", "$x"] {
+            assert_eq!(check_publishable(good), Ok(()));
+        }
+        assert_eq!(check_publishable(""), Err(BadTopic::Empty));
+        assert_eq!(check_publishable("a/#"), Err(BadTopic::Character('#')));
+        assert_eq!(check_publishable("a/\0"), Err(BadTopic::Character('\0')));
+        assert_eq!(check_publishable(&"x".repeat(65_536)), Err(BadTopic::TooLong(65_536)));
     }
 
     #[test]

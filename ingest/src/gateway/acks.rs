@@ -29,6 +29,11 @@ impl<F: Future + Unpin, T> InOrder<F, T> {
         self.queue.len()
     }
 
+    /// What was to be done for those that did not resolve.
+    pub(crate) fn into_rest(self) -> impl Iterator<Item = T> {
+        self.queue.into_iter().map(|(_, then)| then)
+    }
+
     /// Takes the head once it has resolved; waits for ever if there is none. Cancel-safe.
     pub(crate) async fn next(&mut self) -> (F::Output, T) {
         poll_fn(|context| {

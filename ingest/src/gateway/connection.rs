@@ -4,6 +4,7 @@
 //! as much as may wait for the log does wait: the device feels it through TCP, memory does not grow.
 //!
 //! The order behind an acknowledgement: append -> durable in the log -> (QoS 2 in a lasting session: identifier durable among the sessions) -> PUBACK or PUBREC.
+//! What is sent again is known by its DUP (MQTT-3.3.1-1): without it, an identifier that an earlier connection left open stands for a new message.
 //! If the process dies between the log and the session, a message of QoS 2 that is resent is appended again: to the log the promise is at least once.
 
 mod packets;
@@ -14,6 +15,7 @@ pub(crate) use wind_up::linger;
 use crate::gateway::Shared;
 use crate::gateway::acks::InOrder;
 use crate::gateway::end::End;
+use crate::gateway::incoming::Incoming;
 use crate::gateway::registry::Claim;
 use crate::gateway::routes::Remembered;
 use crate::gateway::wire::{Delivery, PacketId, Reply, Version, Will, Wire};
@@ -29,15 +31,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-
-/// Bytes of the read buffer that are made when it is nearly full.
-pub(crate) const READ_CHUNK: usize = 8 << 10;
-
-/// Room that is left in the read buffer before it is made larger. Payloads are slices of it, so a buffer without room would have to be copied.
-const READ_ROOM_MIN: usize = 1 << 10;
 
 /// Bytes that may wait for a client to read them; then nothing more is read from it.
 const OUTGOING_MAX: usize = 64 << 10;
@@ -53,11 +49,15 @@ pub(crate) struct Connection<S> {
     address: SocketAddr,
     reader: ReadHalf<S>,
     writer: WriteHalf<S>,
-    incoming: BytesMut,
+    incoming: Incoming,
     outgoing: BytesMut,
+    /// Something was written since the last flush.
+    unflushed: bool,
     shutdown: CancellationToken,
     routes: Remembered,
     will: Option<Will>,
+    /// Held for the Will's bytes.
+    _will_room: Option<OwnedSemaphorePermit>,
     /// Seconds that the session outlives this connection; above 0 it is kept durably.
     session_expiry: u32,
     /// Whether identifiers of QoS 2 are kept durably.
@@ -68,6 +68,10 @@ pub(crate) struct Connection<S> {
     heard: Instant,
     /// By when the client must have read something, if there is something to read.
     read_by: Option<Instant>,
+    /// The wait for room for the long packet at the front.
+    admitting: Option<Admitting>,
+    /// By when a long packet must be there as a whole.
+    packet_by: Option<Instant>,
     /// The append that waits for room in the log.
     appending: Option<(Appending, Delivery)>,
     /// Appends whose records are not durable yet.
@@ -78,7 +82,7 @@ pub(crate) struct Connection<S> {
     open: HashMap<PacketId, Open>,
     /// Messages of QoS 1 and 2 of this connection that are not completely acknowledged, as MQTT 5 counts them.
     unacknowledged: usize,
-    /// Messages that reached the log.
+    /// Messages that were given to the log.
     messages: u64,
     /// Set once the connection is to end and only acknowledgements are awaited.
     ending: Option<(End, Instant)>,
@@ -92,11 +96,13 @@ pub(crate) struct Accepted<S> {
     pub(crate) reader: ReadHalf<S>,
     pub(crate) writer: WriteHalf<S>,
     /// What came behind the CONNECT.
-    pub(crate) incoming: BytesMut,
+    pub(crate) incoming: Incoming,
     /// The CONNACK.
     pub(crate) outgoing: BytesMut,
     pub(crate) shutdown: CancellationToken,
     pub(crate) will: Option<Will>,
+    /// Room for the Will's bytes, if it takes some.
+    pub(crate) will_room: Option<OwnedSemaphorePermit>,
     pub(crate) session_expiry: u32,
     /// Seconds.
     pub(crate) keep_alive: u16,
@@ -104,6 +110,8 @@ pub(crate) struct Accepted<S> {
     pub(crate) open: Vec<PacketId>,
 }
 
+type Admitting = Pin<Box<dyn Future<Output = Admitted> + Send>>;
+type Admitted = Result<OwnedSemaphorePermit, AcquireError>;
 type Appending = Pin<Box<dyn Future<Output = Appended> + Send>>;
 type Appended = Result<(Pending, OwnedSemaphorePermit), LogError>;
 type Durable = Result<Vec<Position>, LogError>;
@@ -135,7 +143,8 @@ enum Event {
     Appended(Appended),
     Durable(Durable, Delivery),
     Kept(Stored, Kept),
-    Written(io::Result<usize>),
+    Admitted(Admitted),
+    Written(io::Result<()>),
     Read(io::Result<usize>),
     Late,
 }
@@ -153,14 +162,18 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
             writer: accepted.writer,
             incoming: accepted.incoming,
             outgoing: accepted.outgoing,
+            unflushed: false,
             shutdown: accepted.shutdown,
             routes: Remembered::default(),
             will: accepted.will,
+            _will_room: accepted.will_room,
             session_expiry: accepted.session_expiry,
             lasting: accepted.session_expiry > 0,
             silence_max: Duration::from_millis(1500) * u32::from(accepted.keep_alive),
             heard: Instant::now(),
             read_by: None,
+            admitting: None,
+            packet_by: None,
             appending: None,
             appends: InOrder::new(),
             keeping: InOrder::new(),
@@ -196,6 +209,7 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
                     return end;
                 }
                 self.appending = None;
+                self.admitting = None;
                 self.ending = Some((end, Instant::now() + self.shared.settings.drain_timeout));
             }
         }
@@ -204,7 +218,11 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
 
     /// Nothing is under way any more, neither to the log nor to the client.
     fn is_idle(&self) -> bool {
-        self.appends.len() == 0 && self.keeping.len() == 0 && self.outgoing.is_empty()
+        self.appends.len() == 0 && self.keeping.len() == 0 && !self.is_writing()
+    }
+
+    fn is_writing(&self) -> bool {
+        !self.outgoing.is_empty() || self.unflushed
     }
 
     /// Whether another packet may be taken. MQTT 5 clients were told the limit: one message more than it is taken, to find who breaks it.
@@ -220,10 +238,12 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
 
     async fn take_packets(&mut self) -> Result<(), End> {
         while self.has_room() {
-            let Some(packet) = self.wire.decode(&mut self.incoming)? else {
+            let Some(packet) = self.wire.decode(&mut self.incoming.bytes)? else {
                 break;
             };
             self.heard = Instant::now();
+            self.packet_by = None;
+            drop(self.incoming.taken());
             self.take(packet).await?;
         }
         Ok(())
@@ -231,13 +251,8 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
 
     /// The acknowledgements come first and writing after them, so that all that are ready leave in one write; what a device sends comes last.
     async fn next_event(&mut self) -> Event {
-        let reading = self.has_room();
-        if reading {
-            make_room(&mut self.incoming);
-        } else {
-            self.heard = Instant::now();
-        }
-        let writing = !self.outgoing.is_empty();
+        let reading = self.prepare_to_read();
+        let writing = self.is_writing();
         if writing && self.read_by.is_none() {
             self.read_by = Some(Instant::now() + self.shared.settings.write_timeout);
         }
@@ -250,18 +265,42 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
             (durable, (delivery, _room)) = self.appends.next() => Event::Durable(durable, delivery),
             (stored, kept) = self.keeping.next() => Event::Kept(stored, kept),
             appended = room(&mut self.appending) => Event::Appended(appended),
-            written = self.writer.write_buf(&mut self.outgoing), if writing => Event::Written(written),
-            read = self.reader.read_buf(&mut self.incoming), if reading => Event::Read(read),
+            admitted = admission(&mut self.admitting) => Event::Admitted(admitted),
+            written = step(&mut self.writer, &mut self.outgoing, &mut self.unflushed), if writing => Event::Written(written),
+            read = self.reader.read_buf(&mut self.incoming.bytes), if reading => Event::Read(read),
             () = tokio::time::sleep_until(deadline) => Event::Late,
         }
+    }
+
+    /// Whether more is to be read; if so, there is somewhere to put it. While it is us who do not read, the client cannot be late.
+    fn prepare_to_read(&mut self) -> bool {
+        let has_room = self.has_room();
+        if has_room
+            && self.admitting.is_none()
+            && let Some(bytes) = self.incoming.wants()
+        {
+            self.admitting = Some(Box::pin(self.shared.undecoded_room(bytes)));
+        }
+        let reading = has_room && self.admitting.is_none();
+        let now = Instant::now();
+        if reading {
+            self.incoming.make_room();
+        } else {
+            self.heard = now;
+        }
+        if self.incoming.is_admitted() && (!reading || self.packet_by.is_none()) {
+            self.packet_by = Some(now + self.shared.settings.packet_timeout);
+        }
+        reading
     }
 
     /// The next moment at which patience ends.
     fn deadline(&self, reading: bool) -> Instant {
         let silent = reading.then(|| self.heard + self.silence_max);
+        let slow = if reading { self.packet_by } else { None };
         let drained = self.ending.as_ref().map(|(_, until)| *until);
         let far = Instant::now() + Duration::from_secs(3600);
-        [silent, drained, self.read_by].into_iter().flatten().min().unwrap_or(far)
+        [silent, slow, drained, self.read_by].into_iter().flatten().min().unwrap_or(far)
     }
 
     async fn handle(&mut self, event: Event) -> Result<(), End> {
@@ -271,7 +310,12 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
             Event::Appended(appended) => self.appended(appended),
             Event::Durable(durable, delivery) => self.durable(durable, delivery).await,
             Event::Kept(stored, kept) => self.kept(stored, kept),
-            Event::Written(Ok(_)) => {
+            Event::Admitted(room) => {
+                self.admitting = None;
+                self.incoming.admit(room);
+                Ok(())
+            }
+            Event::Written(Ok(())) => {
                 self.read_by = None;
                 Ok(())
             }
@@ -290,7 +334,13 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
         if self.ending.as_ref().is_some_and(|(_, until)| *until <= now) {
             return Err(End::NotReading);
         }
-        if self.has_room() && self.heard + self.silence_max <= now { Err(End::KeepAlive) } else { Ok(()) }
+        if !self.has_room() || self.admitting.is_some() {
+            return Ok(());
+        }
+        if self.packet_by.is_some_and(|packet_by| packet_by <= now) {
+            return Err(End::SlowPacket);
+        }
+        if self.heard + self.silence_max <= now { Err(End::KeepAlive) } else { Ok(()) }
     }
 
     fn reply(&mut self, reply: &Reply) {
@@ -306,9 +356,28 @@ async fn room(appending: &mut Option<(Appending, Delivery)>) -> Appended {
     }
 }
 
-/// Sees to it that the next read does not have to copy what is in the buffer, without trusting a length that a client only claims.
-pub(crate) fn make_room(incoming: &mut BytesMut) {
-    if incoming.capacity() - incoming.len() < READ_ROOM_MIN {
-        incoming.reserve(READ_CHUNK.max(incoming.len()));
+/// Writes some of what waits, or flushes when all is written, which matters where something lies beneath that buffers. Cancel-safe: one step a call.
+async fn step<S: AsyncWrite>(
+    writer: &mut WriteHalf<S>,
+    outgoing: &mut BytesMut,
+    unflushed: &mut bool,
+) -> io::Result<()> {
+    if outgoing.is_empty() {
+        writer.flush().await?;
+        *unflushed = false;
+    } else {
+        if writer.write_buf(outgoing).await? == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        *unflushed = true;
+    }
+    Ok(())
+}
+
+/// Waits for the room that the packet at the front waits for, and takes it away.
+async fn admission(admitting: &mut Option<Admitting>) -> Admitted {
+    match admitting {
+        Some(room) => room.await,
+        None => std::future::pending().await,
     }
 }

@@ -21,6 +21,8 @@ pub(crate) enum End {
     NotReading,
     /// The client was silent for one and a half times its keep-alive.
     KeepAlive,
+    /// A large packet did not come to its end in time.
+    SlowPacket,
     /// The client broke the protocol.
     Violation(Violation),
     /// The same client connected again.
@@ -49,6 +51,7 @@ impl End {
             Self::Network(_) => "network_error",
             Self::NotReading => "write_timeout",
             Self::KeepAlive => "keep_alive_timeout",
+            Self::SlowPacket => "packet_timeout",
             Self::Violation(violation) => violation.reason(),
             Self::TakenOver => "session_taken_over",
             Self::ShuttingDown => "server_shutting_down",
@@ -77,6 +80,10 @@ impl End {
             | Self::Network(_)
             | Self::NotReading => None,
             Self::KeepAlive => Some((DisconnectReasonCode::KeepAliveTimeout, String::new())),
+            Self::SlowPacket => Some((
+                DisconnectReasonCode::ImplementationSpecificError,
+                "a large packet took too long".to_owned(),
+            )),
             Self::Violation(violation) => Some((violation.code(), violation.to_string())),
             Self::TakenOver => Some((DisconnectReasonCode::SessionTakenOver, String::new())),
             Self::ShuttingDown => Some((DisconnectReasonCode::ServerShuttingDown, String::new())),

@@ -1,10 +1,11 @@
 //! From an open connection to an accepted client: CONNECT, the rules, CONNACK.
 
-use crate::gateway::connection::{self, Connection, linger, make_room};
+use crate::gateway::connection::{self, Connection, linger};
+use crate::gateway::incoming::Incoming;
 use crate::gateway::registry::Claim;
 use crate::gateway::violation::Violation;
 use crate::gateway::wire::{self, BadConnect, Connect, Refusal, Reply, Version, Wire};
-use crate::gateway::{GatewaySettings, Shared};
+use crate::gateway::{GatewaySettings, Shared, wills};
 use crate::lifecycle::{Event, Happening};
 use crate::session::{Resumed, SessionError, Start};
 use bytes::BytesMut;
@@ -13,6 +14,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -67,8 +69,8 @@ pub(crate) async fn serve<S>(
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
     let (mut reader, writer) = tokio::io::split(stream);
-    let mut incoming = BytesMut::with_capacity(connection::READ_CHUNK);
-    let greeting = greet(&mut reader, &mut incoming, shared.settings.packet_max as usize);
+    let mut incoming = Incoming::new();
+    let greeting = greet(&mut reader, &mut incoming, &shared);
     let greeting = tokio::select! {
         () = shutdown.cancelled() => return,
         greeting = tokio::time::timeout(shared.settings.connect_timeout, greeting) => greeting,
@@ -81,6 +83,7 @@ pub(crate) async fn serve<S>(
         }
         Ok(Err(error)) => debug!(%address, %error, "no CONNECT came"),
         Ok(Ok((wire, connect))) => {
+            drop(incoming.taken());
             let arrival = Arrival { reader, writer, incoming, wire, address };
             arrival.enter(connect, room, shared, shutdown).await;
         }
@@ -90,15 +93,18 @@ pub(crate) async fn serve<S>(
 /// Reads until the CONNECT is there.
 async fn greet<S: AsyncRead>(
     reader: &mut ReadHalf<S>,
-    incoming: &mut BytesMut,
-    packet_max: usize,
+    incoming: &mut Incoming,
+    shared: &Shared,
 ) -> Result<(Wire, Connect), NoConnect> {
     loop {
-        if let Some(greeting) = Wire::accept(incoming, packet_max)? {
+        if let Some(greeting) = Wire::accept(&mut incoming.bytes, shared.settings.packet_max as usize)? {
             return Ok(greeting);
         }
-        make_room(incoming);
-        if reader.read_buf(incoming).await? == 0 {
+        if let Some(bytes) = incoming.wants() {
+            incoming.admit(shared.undecoded_room(bytes).await);
+        }
+        incoming.make_room();
+        if reader.read_buf(&mut incoming.bytes).await? == 0 {
             return Err(NoConnect::Closed);
         }
     }
@@ -108,13 +114,14 @@ async fn greet<S: AsyncRead>(
 struct Arrival<S> {
     reader: ReadHalf<S>,
     writer: WriteHalf<S>,
-    incoming: BytesMut,
+    incoming: Incoming,
     wire: Wire,
     address: SocketAddr,
 }
 
 /// What a client was granted.
 struct Admission {
+    will_room: Option<OwnedSemaphorePermit>,
     claim: Claim,
     resumed: Resumed,
     terms: wire::Accepted,
@@ -172,6 +179,7 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Arrival<S> {
             outgoing,
             shutdown,
             will: connect.will.take(),
+            will_room: admission.will_room,
             session_expiry: admission.session_expiry,
             keep_alive: admission.keep_alive,
             open: admission.resumed.open,
@@ -198,6 +206,10 @@ async fn admit(
     if connect.authentication.is_some() {
         return Err(Refusal::Authentication);
     }
+    let will_room = match &connect.will {
+        Some(will) => Some(shared.will_room(will.size()).ok_or(Refusal::Wills)?),
+        None => None,
+    };
     let claim =
         tokio::time::timeout(settings.drain_timeout * TAKE_OVER_STEPS, shared.registry.claim(client_id));
     let Ok(claim) = claim.await else {
@@ -215,6 +227,12 @@ async fn admit(
         warn!(%client_id, error = &error as &dyn std::error::Error, "a session cannot be had");
         if matches!(error, SessionError::TooMany(_)) { Refusal::Sessions } else { Refusal::SessionStorage }
     })?;
+    // A session that goes on takes back the Will of the last connection; one that has ended publishes it.
+    if let Some(will) = shared.wills.take(client_id)
+        && !resumed.present
+    {
+        wills::publish(shared, vec![will]).await;
+    }
     let keep_alive = keep_alive(connect.keep_alive, version, settings.keep_alive_max_secs());
     let terms = wire::Accepted {
         session_present: resumed.present,
@@ -224,7 +242,7 @@ async fn admit(
         receive_max: settings.in_flight_max,
         packet_max: settings.packet_max,
     };
-    Ok(Admission { claim, resumed, terms, session_expiry, keep_alive })
+    Ok(Admission { will_room, claim, resumed, terms, session_expiry, keep_alive })
 }
 
 /// A client that wants no keep-alive gets the longest, else dead connections would stay for ever. One of 3.1.1 cannot be told to ask for less.

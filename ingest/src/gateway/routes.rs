@@ -13,6 +13,9 @@ const SEEN_MAX: usize = 4096;
 /// Topics whose route a connection remembers. Most devices publish to one or a few.
 const REMEMBERED_MAX: usize = 32;
 
+/// A longer topic is routed each time: what a connection remembers stays small.
+const REMEMBERED_BYTES_MAX: usize = 256;
+
 /// The router, and who is told of topics that nobody has published to before. Shared by all connections.
 #[derive(Debug)]
 pub(crate) struct Routes {
@@ -59,7 +62,9 @@ impl Remembered {
             self.0.clear();
         }
         let route = Arc::new(routes.route(topic, client_id));
-        self.0.insert(topic.to_owned(), Arc::clone(&route));
+        if topic.len() <= REMEMBERED_BYTES_MAX {
+            self.0.insert(topic.to_owned(), Arc::clone(&route));
+        }
         route
     }
 }

@@ -18,6 +18,13 @@ pub struct GatewaySettings {
     pub in_flight_max: NonZeroU16,
     /// Bytes of messages of all connections that may wait for the log.
     pub in_flight_bytes: u32,
+    /// Bytes of packets that are not there as a whole, of all connections. A packet beyond the first read takes all of its bytes of it before more is read;
+    /// where there are none left, it waits.
+    pub undecoded_bytes: u32,
+    /// Time that such a packet may take to come, so that those that wait for its bytes get them.
+    pub packet_timeout: Duration,
+    /// Bytes that the Wills of all connected clients may take; a client whose Will finds no room is refused (5: 0x97, 3.1.1: code 3).
+    pub will_bytes: u32,
     /// Longest keep-alive. MQTT 5 clients are told; one that asks for none gets this, in either version.
     pub keep_alive_max: Duration,
     /// Time from the connection to its whole CONNECT.
@@ -43,6 +50,9 @@ impl Default for GatewaySettings {
             truncated_keep: 64 << 10,
             in_flight_max: NonZeroU16::new(1024).unwrap_or(NonZeroU16::MIN),
             in_flight_bytes: 64 << 20,
+            undecoded_bytes: 256 << 20,
+            will_bytes: 64 << 20,
+            packet_timeout: Duration::from_secs(60),
             keep_alive_max: Duration::from_secs(3600),
             connect_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(30),

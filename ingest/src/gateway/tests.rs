@@ -7,3 +7,4 @@ mod harness;
 mod hostile;
 mod lifetime;
 mod sessions;
+mod wills;

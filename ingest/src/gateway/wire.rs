@@ -13,6 +13,7 @@ mod outbound;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use frame::claimed;
 pub(crate) use outbound::{Accepted, Refusal, Reply};
 
 use crate::gateway::violation::Violation;
@@ -123,8 +124,21 @@ pub(crate) struct Will {
     pub(crate) qos: u8,
     pub(crate) retain: bool,
     pub(crate) payload: Bytes,
+    /// Seconds that it waits, in case the client comes back.
+    pub(crate) delay: u32,
     pub(crate) content_type: Option<String>,
     pub(crate) user_properties: Vec<(String, String)>,
+}
+
+impl Will {
+    /// Bytes of its texts and its payload.
+    pub(crate) fn size(&self) -> usize {
+        let properties = self.user_properties.iter().map(|(name, value)| name.len() + value.len());
+        self.topic.len()
+            + self.payload.len()
+            + self.content_type.as_ref().map_or(0, String::len)
+            + properties.sum::<usize>()
+    }
 }
 
 /// What came instead of a valid CONNECT.

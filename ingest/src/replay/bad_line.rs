@@ -1,6 +1,6 @@
 //! Lines that cannot be published: why, where, how many.
 
-use crate::replay::template::BadTopic;
+use millstream_model::topic::BadTopic;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;

@@ -15,11 +15,14 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// Bytes that wait to be written before nothing more is taken from the queue.
 const OUTBOX_BYTES: usize = 256 * 1024;
+
+/// How long the end of a session may take.
+const END_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often the clocks of a connection are looked at.
 const TICK: Duration = Duration::from_millis(500);
@@ -116,6 +119,7 @@ impl Client {
                 Ok(mut link) => match self.converse(&mut link).await {
                     Ok(()) => {
                         link.leave().await;
+                        self.end_session().await;
                         return Ok(self.queue.is_empty());
                     }
                     Err(broken) => {
@@ -161,6 +165,18 @@ impl Client {
         self.known = true;
         self.waiting_since = Instant::now();
         Ok(link)
+    }
+
+    /// Leaves nothing behind: in MQTT 5 the goodbye says so, in 3.1.1 only a clean session does. Best effort, as everything has been acknowledged.
+    async fn end_session(&self) {
+        if self.shared.settings.version == MqttVersion::V5 {
+            return;
+        }
+        match timeout(END_TIMEOUT, self.open(true)).await {
+            Ok(Ok(link)) => link.leave().await,
+            Ok(Err(error)) => tracing::debug!(client = self.id, %error, "the broker keeps the session"),
+            Err(error) => tracing::debug!(client = self.id, %error, "the broker keeps the session"),
+        }
     }
 
     async fn open(&self, clean: bool) -> Result<Link, LinkError> {

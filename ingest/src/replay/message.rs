@@ -3,10 +3,11 @@
 use crate::replay::bad_line::{BadLine, Place};
 use crate::replay::event_time;
 use crate::replay::settings::{Input, Rebase, WriteMissing};
-use crate::replay::template::{TopicTemplate, check_topic};
+use crate::replay::template::TopicTemplate;
 use bytes::Bytes;
 use millstream_model::stream::TimeUnit;
 use millstream_model::time::Micros;
+use millstream_model::topic::check_publishable;
 use std::sync::Arc;
 
 /// What is published, and the line that it was made of.
@@ -72,7 +73,7 @@ impl Rules {
     /// The topic for the fields' values.
     pub(crate) fn topic(&self, value: impl FnMut(&str) -> Option<String>) -> Result<Arc<str>, BadLine> {
         let topic = self.topic.fill(value).map_err(|field| BadLine::NoTopicField(field.to_owned()))?;
-        check_topic(&topic).map_err(BadLine::BadTopic)?;
+        check_publishable(&topic).map_err(BadLine::BadTopic)?;
         Ok(topic.into())
     }
 }

@@ -1,11 +1,9 @@
 //! From a record's fields to the MQTT topic that it is published to.
 
+use millstream_model::topic::{BadTopic, check_publishable};
 use std::fmt;
 use std::str::FromStr;
 use thiserror::Error;
-
-/// Longest topic name, in bytes: its length is a 16-bit number in the protocol.
-const TOPIC_MAX_BYTES: usize = 65_535;
 
 /// A topic with fields in braces: `devices/{origin}/telemetry`, or `{tags.name}` for a nested field of JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,20 +38,6 @@ pub enum BadTemplate {
         /// What is wrong with it.
         source: BadTopic,
     },
-}
-
-/// Why nothing can be published to a topic.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum BadTopic {
-    /// Topics have at least one character.
-    #[error("the topic is empty")]
-    Empty,
-    /// `+`, `#` and NUL stand only in filters, or nowhere.
-    #[error("the topic has the character {0:?}, which no topic may have")]
-    Character(char),
-    /// Longer than the protocol can say.
-    #[error("the topic is {0} bytes long, more than 65535")]
-    TooLong(usize),
 }
 
 impl TopicTemplate {
@@ -106,7 +90,8 @@ impl FromStr for TopicTemplate {
 
 fn push_text(parts: &mut Vec<Part>, piece: &str, template: &str) -> Result<(), BadTemplate> {
     if !piece.is_empty() {
-        check_topic(piece).map_err(|source| BadTemplate::Topic { template: template.to_owned(), source })?;
+        check_publishable(piece)
+            .map_err(|source| BadTemplate::Topic { template: template.to_owned(), source })?;
         parts.push(Part::Text(piece.to_owned()));
     }
     Ok(())
@@ -116,17 +101,6 @@ impl fmt::Display for TopicTemplate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
-}
-
-/// Whether a message can be published to the topic. Empty levels are allowed, as in MQTT.
-pub(crate) fn check_topic(topic: &str) -> Result<(), BadTopic> {
-    if topic.is_empty() {
-        return Err(BadTopic::Empty);
-    }
-    if topic.len() > TOPIC_MAX_BYTES {
-        return Err(BadTopic::TooLong(topic.len()));
-    }
-    topic.chars().find(|c| matches!(c, '+' | '#' | '\0')).map_or(Ok(()), |c| Err(BadTopic::Character(c)))
 }
 
 #[cfg(test)]
@@ -165,16 +139,5 @@ mod tests {
         let wildcard =
             BadTemplate::Topic { template: "a/+/{b}".to_owned(), source: BadTopic::Character('+') };
         assert_eq!(refused("a/+/{b}"), wildcard);
-    }
-
-    #[test]
-    fn only_topics_that_mqtt_allows_pass() {
-        for good in ["a", "/", "a//b", "ä/ö", "$x"] {
-            assert_eq!(check_topic(good), Ok(()));
-        }
-        assert_eq!(check_topic(""), Err(BadTopic::Empty));
-        assert_eq!(check_topic("a/#"), Err(BadTopic::Character('#')));
-        assert_eq!(check_topic("a/\0"), Err(BadTopic::Character('\0')));
-        assert_eq!(check_topic(&"x".repeat(65_536)), Err(BadTopic::TooLong(65_536)));
     }
 }

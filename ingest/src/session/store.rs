@@ -4,6 +4,8 @@ use super::{Resumed, SessionError, Start};
 use millstream_model::time::Micros;
 use redb::backends::InMemoryBackend;
 use redb::{Builder, Database, ReadableTable, ReadableTableMetadata, StorageBackend, Table, TableDefinition};
+use std::fs::File;
+use std::io;
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,7 +35,12 @@ pub(super) struct Store {
     database: Option<Database>,
     /// Where the file is; `None`: in memory.
     file: Option<PathBuf>,
+    /// No session expires before this; [`UNKNOWN`] if that has to be looked up.
+    first_expiry: i64,
 }
+
+/// Stands for "any moment".
+const UNKNOWN: i64 = i64::MIN;
 
 /// What one commit will change.
 pub(super) struct Transaction<'t> {
@@ -41,12 +48,13 @@ pub(super) struct Transaction<'t> {
     open: Table<'t, (&'static str, u16), ()>,
     path: &'t Path,
     changed: bool,
+    first_expiry: i64,
 }
 
 impl Store {
     pub(super) fn open(path: &Path) -> Result<Self, SessionError> {
         let database = open(path)?;
-        Ok(Self { database: Some(database), file: Some(path.to_owned()) })
+        Ok(Self { database: Some(database), file: Some(path.to_owned()), first_expiry: UNKNOWN })
     }
 
     pub(super) fn in_memory() -> Result<Self, SessionError> {
@@ -56,7 +64,7 @@ impl Store {
     pub(super) fn on_backend(backend: impl StorageBackend) -> Result<Self, SessionError> {
         let database =
             Builder::new().create_with_backend(backend).map_err(failed("open", Path::new(MEMORY)))?;
-        Ok(Self { database: Some(database), file: None })
+        Ok(Self { database: Some(database), file: None, first_expiry: UNKNOWN })
     }
 
     /// Runs the work in one transaction, which is durable when this returns. Nothing is written if nothing changed or something failed.
@@ -69,39 +77,55 @@ impl Store {
             Some(database) => database,
             None => open(path)?,
         };
-        let done = commit(&database, path, work);
+        let done = commit(&database, path, self.first_expiry, work);
         if done.is_ok() || self.file.is_none() {
             self.database = Some(database);
         }
-        done
+        self.first_expiry = *done.as_ref().unwrap_or(&UNKNOWN);
+        done.map(drop)
     }
 }
 
 fn open(path: &Path) -> Result<Database, SessionError> {
-    Builder::new().set_cache_size(CACHE_BYTES).create(path).map_err(failed("open", path))
+    let is_new = !path.exists();
+    let database = Builder::new().set_cache_size(CACHE_BYTES).create(path).map_err(failed("open", path))?;
+    if is_new {
+        // redb makes the file's content durable, not its name.
+        sync_parent(path).map_err(|error| failed("open", path)(redb::Error::Io(error)))?;
+    }
+    Ok(database)
 }
 
+fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// Returns before when no session expires.
 fn commit(
     database: &Database,
     path: &Path,
+    first_expiry: i64,
     work: impl FnOnce(&mut Transaction<'_>) -> Result<(), SessionError>,
-) -> Result<(), SessionError> {
+) -> Result<i64, SessionError> {
     let transaction = database.begin_write().map_err(failed("write", path))?;
-    let changed = {
+    let (changed, first_expiry) = {
         let mut tables = Transaction {
             sessions: transaction.open_table(SESSIONS).map_err(failed("read", path))?,
             open: transaction.open_table(OPEN).map_err(failed("read", path))?,
             path,
             changed: false,
+            first_expiry,
         };
         work(&mut tables)?;
-        tables.changed
+        (tables.changed, tables.first_expiry)
     };
     if changed {
-        transaction.commit().map_err(failed("write", path))
+        transaction.commit().map_err(failed("write", path))?;
     } else {
-        transaction.abort().map_err(failed("read", path))
+        transaction.abort().map_err(failed("read", path))?;
     }
+    Ok(first_expiry)
 }
 
 impl Transaction<'_> {
@@ -140,26 +164,43 @@ impl Transaction<'_> {
     }
 
     pub(super) fn restart(&mut self, now: Micros) -> Result<(), SessionError> {
-        for (client_id, session) in self.all()? {
-            if session.since.is_none() {
-                self.keep(&client_id, Session { since: Some(now.0), ..session })?;
-            }
+        for (client_id, session) in self.those(|session| session.since.is_none())? {
+            self.keep(&client_id, Session { since: Some(now.0), ..session })?;
         }
         self.purge(now)
     }
 
+    /// Looks through all sessions only if one may have expired.
     pub(super) fn purge(&mut self, now: Micros) -> Result<(), SessionError> {
-        for (client_id, session) in self.all()? {
-            if session.has_expired(now) {
-                self.forget(&client_id)?;
-            }
+        if now.0 < self.first_expiry {
+            return Ok(());
         }
+        let mut first_expiry = i64::MAX;
+        let expired = self.those(|session| {
+            let expired = session.has_expired(now);
+            if !expired {
+                first_expiry = first_expiry.min(session.expires_at());
+            }
+            expired
+        })?;
+        for (client_id, _) in expired {
+            self.forget(&client_id)?;
+        }
+        self.first_expiry = first_expiry;
         Ok(())
     }
 
     fn make_room(&mut self, start: &Start) -> Result<(), SessionError> {
-        let count = self.sessions.len().map_err(failed("read", self.path))?;
+        if self.count()? < start.sessions_max {
+            return Ok(());
+        }
+        self.purge(start.now)?;
+        let count = self.count()?;
         if count < start.sessions_max { Ok(()) } else { Err(SessionError::TooMany(count)) }
+    }
+
+    fn count(&self) -> Result<u64, SessionError> {
+        self.sessions.len().map_err(failed("read", self.path))
     }
 
     fn find(&self, client_id: &str) -> Result<Option<Session>, SessionError> {
@@ -167,13 +208,17 @@ impl Transaction<'_> {
         Ok(found.map(|row| row.value().into()))
     }
 
-    fn all(&self) -> Result<Vec<(String, Session)>, SessionError> {
-        let rows = self.sessions.iter().map_err(failed("read", self.path))?;
-        rows.map(|row| {
+    /// The sessions of this kind.
+    fn those(&self, mut wanted: impl FnMut(Session) -> bool) -> Result<Vec<(String, Session)>, SessionError> {
+        let mut found = Vec::new();
+        for row in self.sessions.iter().map_err(failed("read", self.path))? {
             let (client_id, session) = row.map_err(failed("read", self.path))?;
-            Ok((client_id.value().to_owned(), session.value().into()))
-        })
-        .collect()
+            let session = session.value().into();
+            if wanted(session) {
+                found.push((client_id.value().to_owned(), session));
+            }
+        }
+        Ok(found)
     }
 
     fn open_of(&self, client_id: &str) -> Result<Vec<NonZeroU16>, SessionError> {
@@ -190,6 +235,7 @@ impl Transaction<'_> {
 
     fn keep(&mut self, client_id: &str, session: Session) -> Result<(), SessionError> {
         self.changed = true;
+        self.first_expiry = self.first_expiry.min(session.expires_at());
         self.sessions
             .insert(client_id, (session.expiry, session.since))
             .map(drop)
@@ -207,7 +253,12 @@ impl Transaction<'_> {
 
 impl Session {
     fn has_expired(self, now: Micros) -> bool {
-        self.since.is_some_and(|since| since.saturating_add(i64::from(self.expiry) * 1_000_000) <= now.0)
+        self.since.is_some() && self.expires_at() <= now.0
+    }
+
+    /// Microseconds since 1970; far away while there is a connection.
+    fn expires_at(self) -> i64 {
+        self.since.map_or(i64::MAX, |since| since.saturating_add(i64::from(self.expiry) * 1_000_000))
     }
 }
 

@@ -78,8 +78,14 @@ async fn expired_sessions_make_room() {
     let refused = sessions.begin(start("d3", false, 100, 99)).await;
     assert!(matches!(refused, Err(SessionError::TooMany(2))), "{refused:?}");
     assert!(!sessions.begin(start("d4", false, 0, 99)).await.unwrap().present);
-    sessions.purge(seconds(100)).await.unwrap();
+    // As soon as one expires, whether or not somebody has tidied up.
     assert_eq!(sessions.begin(start("d3", false, 100, 100)).await.unwrap(), Resumed::default());
+    sessions.end(&"d3".into(), 10, seconds(200)).await.unwrap();
+    assert_eq!(sessions.begin(start("d4", false, 100, 209)).await.unwrap(), Resumed::default());
+    let refused = sessions.begin(start("d5", false, 100, 209)).await;
+    assert!(matches!(refused, Err(SessionError::TooMany(2))), "{refused:?}");
+    sessions.purge(seconds(210)).await.unwrap();
+    assert_eq!(sessions.begin(start("d5", false, 100, 210)).await.unwrap(), Resumed::default());
     sessions.close().await;
 }
 

@@ -16,6 +16,8 @@ pub(crate) trait Disk: Send + Sync + Debug {
     fn sync(&self, file: &File) -> io::Result<()>;
     /// Cuts a file, durably.
     fn cut(&self, file: &File, length: u64) -> io::Result<()>;
+    /// Makes the names in a directory durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Bytes that this process may still write to the directory's disk.
     fn free(&self, dir: &Path) -> io::Result<u64>;
 }
@@ -44,6 +46,10 @@ impl Disk for LocalDisk {
     fn cut(&self, file: &File, length: u64) -> io::Result<()> {
         file.set_len(length)?;
         file.sync_all()
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        sync_dir(dir)
     }
 
     fn free(&self, dir: &Path) -> io::Result<u64> {

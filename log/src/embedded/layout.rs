@@ -118,13 +118,19 @@ fn partition_dirs(topic_dir: &Path) -> Result<Vec<i32>, LogError> {
     Ok(found)
 }
 
-/// Makes a topic, durably, and all at once: a crash leaves all of it or none.
+/// Makes a topic, durably, and all at once: a crash leaves all of it or none. It may stand already, from an attempt that failed late: then its name is made
+/// durable.
 pub(crate) fn create_topic(
     dir: &Path,
     topic: &LogTopic,
     partitions: u16,
     disk: &dyn Disk,
 ) -> Result<(), LogError> {
+    let path = dir.join(topic.as_str());
+    let sync = || disk.sync_dir(dir).map_err(io_error("sync directory", dir));
+    if path.exists() {
+        return sync();
+    }
     let unfinished = dir.join(format!("{UNFINISHED}{topic}"));
     remove_dir(&unfinished)?;
     let make = |path: &Path| fs::create_dir(path).map_err(io_error("make directory", path));
@@ -136,9 +142,8 @@ pub(crate) fn create_topic(
         disk.create(&segment).map_err(io_error("make", &segment))?;
     }
     write_checked(&unfinished, PARTITIONS, &partitions.to_string())?;
-    let path = dir.join(topic.as_str());
     fs::rename(&unfinished, &path).map_err(io_error("make directory", &path))?;
-    sync_dir(dir).map_err(io_error("sync directory", dir))
+    sync()
 }
 
 /// Removes what a crash left of a topic that was being made. Nothing was ever written to it.

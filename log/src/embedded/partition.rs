@@ -50,8 +50,15 @@ impl Partition {
 pub(crate) enum Failure {
     /// Nothing of it is left.
     Undone(LogError),
-    /// It could not be undone, so the next start may find it.
+    /// It could not be undone yet, so the next start may find it.
     Left(LogError),
+}
+
+impl Failure {
+    pub(crate) fn error(&self) -> &LogError {
+        let (Self::Undone(error) | Self::Left(error)) = self;
+        error
+    }
 }
 
 /// The writing side of a partition.
@@ -67,7 +74,7 @@ pub(crate) struct PartitionWriter {
     batch: Batch,
     /// A new segment was begun and not completed: nothing may be written to the old one any more, because the new one's name may stand already.
     roll_due: bool,
-    /// Set when a failed write could not be undone. Nothing is written until the log is opened again.
+    /// Set while a failed write is not undone. Nothing is written meanwhile.
     failed: Option<LogError>,
 }
 
@@ -109,6 +116,13 @@ impl PartitionWriter {
     /// Why nothing can be written.
     pub(crate) fn failed(&self) -> Option<&LogError> {
         self.failed.as_ref()
+    }
+
+    /// Tries again to undo a failed write that could not be undone.
+    pub(crate) fn mend(&mut self) {
+        if self.failed.is_some() {
+            self.failed = self.restore().err();
+        }
     }
 
     /// Puts a record into the batch and says which offset it will have.
@@ -165,7 +179,7 @@ impl PartitionWriter {
         let Err(second) = self.restore() else {
             return Failure::Undone(error);
         };
-        tracing::error!(partition = %self.partition.name, %error, restore = %second, "a failed write could not be undone; the partition takes nothing until a restart");
+        tracing::error!(partition = %self.partition.name, %error, restore = %second, "a failed write could not be undone; the partition takes nothing until it is, which every append tries again");
         self.failed = Some(second);
         Failure::Left(error)
     }

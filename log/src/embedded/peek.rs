@@ -1,7 +1,7 @@
 //! Looking into a log that another process may be writing: without its lock, and without changing anything.
 //!
 //! What is seen may be a little ahead of what the owner has made durable: a batch that was written and whose sync is still under way. A batch
-//! that is not complete is the end.
+//! that is not complete is the end. To find the end, only the last batch is verified; the others are when they are read.
 
 use crate::api::{Bounds, ReadLimit};
 use crate::embedded::frame::{Frames, Marker};
@@ -98,20 +98,7 @@ impl Peek {
     ) -> Result<Vec<Stored>, LogError> {
         let seen = self.look(partition)?;
         let bounds = seen.bounds();
-        if from < bounds.first {
-            return Err(LogError::Trimmed {
-                partition: partition.clone(),
-                wanted: from,
-                first: bounds.first,
-            });
-        }
-        if from > bounds.next {
-            return Err(LogError::BeyondEnd {
-                partition: partition.clone(),
-                wanted: from,
-                next: bounds.next,
-            });
-        }
+        bounds.check(partition, from)?;
         Cursor::new(from).read(self.marker()?, &seen.segments, bounds.next, limit)
     }
 
@@ -141,7 +128,7 @@ impl Peek {
             let (offset, at) = segment.nearest(Offset(i64::MAX));
             let file = File::open(&segment.path).map_err(io_error("open", &segment.path))?;
             let mut frames = Frames::new(file, marker, at);
-            let scan = recovery::scan(&mut frames, segment, offset, segment.end())?;
+            let scan = recovery::skim(&mut frames, segment, offset, segment.end())?;
             segment.set_end(scan.end);
             next = scan.next;
         }

@@ -76,6 +76,28 @@ pub(crate) fn scan(
     }
 }
 
+/// Like [`scan`], but steps over the bodies of all batches that something follows: only what stands at the end can be torn. Whoever reads a batch verifies it.
+///
+/// # Errors
+/// As [`scan`].
+pub(crate) fn skim(
+    frames: &mut Frames,
+    segment: &Segment,
+    mut next: Offset,
+    end: u64,
+) -> Result<Scan, LogError> {
+    while let Ok(Some(header)) = frames.header(end)
+        && header.first == next
+        && !header.is_seal()
+        && frames.at() + header.frame_bytes() < end
+    {
+        segment.note(next, frames.at());
+        next = header.next();
+        frames.skip(&header);
+    }
+    scan(frames, segment, next, end)
+}
+
 /// The first place behind `after` where a frame of this log begins, whole or not.
 ///
 /// # Errors

@@ -32,11 +32,17 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
         if let Delivery::Assured(id) = delivery
             && let Some(open) = self.open.get(&id)
         {
-            // It is in the log, or on its way there: the same identifier is the same message until it is released.
-            if matches!(open, Open::Received { .. }) {
-                self.reply(&Reply::Received(id));
+            match open {
+                // Only a message that says it is sent again (MQTT-3.3.1-1) is one of an earlier connection. A client that lost its store numbers its messages
+                // anew, and this is another one.
+                Open::Received { counted: false } if !publish.dup => self.forget(id).await?,
+                // It is in the log, or on its way there: on one connection the same identifier is the same message until it is released.
+                Open::Received { .. } => {
+                    self.reply(&Reply::Received(id));
+                    return Ok(());
+                }
+                Open::UnderWay => return Ok(()),
             }
-            return Ok(());
         }
         self.count(delivery)?;
         let route = self.routes.route(&publish.topic, self.claim.client_id(), &self.shared.routes);
@@ -50,6 +56,17 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
                 Ok(())
             }
         }
+    }
+
+    /// The client knows nothing of a message of an earlier connection any more. Durable before the identifier's new message is under way: else a resend of that
+    /// one could be taken for the old.
+    async fn forget(&mut self, id: PacketId) -> Result<(), End> {
+        self.open.remove(&id);
+        if self.lasting {
+            let forgotten = self.shared.sessions.released(self.claim.client_id(), id).await.await;
+            forgotten.unwrap_or(Err(SessionError::Closed)).map_err(End::Sessions)?;
+        }
+        Ok(())
     }
 
     /// Counts a message against the limits that MQTT 5 clients are told and those that protect us.
@@ -80,15 +97,21 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
     }
 
     fn under_way(&mut self, appended: Appended, delivery: Delivery) -> Result<(), End> {
+        if appended.is_err() && delivery == Delivery::Unconfirmed {
+            self.shared.lost.count(1);
+        }
         let (pending, room) = appended.map_err(End::Log)?;
+        self.messages += 1;
         self.appends.push(pending, (delivery, room));
         Ok(())
     }
 
     /// The log has the message, or has failed: then it is not acknowledged, and the connection ends so that the client sends it again.
     pub(super) async fn durable(&mut self, durable: Durable, delivery: Delivery) -> Result<(), End> {
+        if durable.is_err() && delivery == Delivery::Unconfirmed {
+            self.shared.lost.count(1);
+        }
         durable.map_err(End::Log)?;
-        self.messages += 1;
         match delivery {
             Delivery::Unconfirmed => {}
             Delivery::Confirmed(id) => {

@@ -1,13 +1,15 @@
 //! What is left to do when a connection is over: farewell, session, Will, and letting go of the name, in this order.
 
 use super::{Connection, Kept};
+use crate::gateway::acks::InOrder;
 use crate::gateway::end::End;
-use crate::gateway::message;
+use crate::gateway::wills;
 use crate::gateway::wire::{Delivery, Reply, Version};
 use crate::lifecycle::{Event, Happening};
 use crate::session::SessionError;
-use millstream_log::LogError;
+use millstream_log::Pending;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf};
 use tracing::{debug, warn};
@@ -16,6 +18,7 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
     /// Ends the connection. A client that connects again under the same name waits until this has let go of it: then everything that this connection
     /// appended is known to be in the log or not, and the session says so.
     pub(super) async fn wind_up(mut self, end: End) {
+        self.incoming.discard();
         if self.farewell(&end).await.is_err() {
             debug!(client_id = &**self.claim.client_id(), "the client did not hear why its connection ends");
         }
@@ -36,8 +39,12 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
         });
         debug!(client_id = &**self.claim.client_id(), reason = end.reason(), "a client is gone");
         drop(self.claim);
+        let settings = &self.shared.settings;
+        let lost = async { self.shared.lost.count(count_lost(self.appends, settings.drain_timeout).await) };
         if end.is_ours() {
-            linger(self.reader, self.shared.settings.linger_timeout).await;
+            tokio::join!(lost, linger(self.reader, settings.linger_timeout));
+        } else {
+            lost.await;
         }
     }
 
@@ -62,9 +69,13 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
     async fn settle(&mut self) {
         while self.lasting && self.appends.len() > 0 {
             let (durable, (delivery, _room)) = self.appends.next().await;
-            if let (Ok(_), Delivery::Assured(id)) = (durable, delivery) {
-                let answer = self.shared.sessions.received(self.claim.client_id(), id).await;
-                self.keeping.push(answer, Kept::Received(id));
+            match (durable, delivery) {
+                (Ok(_), Delivery::Assured(id)) => {
+                    let answer = self.shared.sessions.received(self.claim.client_id(), id).await;
+                    self.keeping.push(answer, Kept::Received(id));
+                }
+                (Err(_), Delivery::Unconfirmed) => self.shared.lost.count(1),
+                _ => {}
             }
         }
         while self.keeping.len() > 0 {
@@ -78,21 +89,20 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
         }
     }
 
-    /// At once, whatever delay the client wished for: a device that comes back soon was gone nevertheless.
+    /// At once, or after the delay that the client wished for, but no later than its session ends.
     async fn publish_will(&mut self) {
         let Some(will) = self.will.take() else {
             return;
         };
         let client_id = self.claim.client_id();
-        let route = self.routes.route(&will.topic, client_id, &self.shared.routes);
-        let record = message::will_record(will, &route, self.shared.clock.now());
-        let appended = tokio::time::timeout(self.shared.settings.drain_timeout, async {
-            self.shared.log.append(&route.log_topic, vec![record]).await?.await
-        });
-        let appended =
-            appended.await.unwrap_or_else(|late| Err(LogError::Unknown { detail: late.to_string() }));
-        if let Err(error) = appended {
-            warn!(%client_id, error = &error as &dyn std::error::Error, "the log did not take a Will");
+        let delay = will.delay.min(self.session_expiry);
+        let now = if delay == 0 {
+            Some(will)
+        } else {
+            self.shared.wills.keep(client_id, will, Duration::from_secs(delay.into()))
+        };
+        if let Some(will) = now {
+            wills::publish(&self.shared, vec![(Arc::clone(client_id), will)]).await;
         }
     }
 
@@ -104,6 +114,22 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
     }
 }
 
+/// How many messages of QoS 0 the log did not take. Those that it has not answered for by the limit count as lost.
+async fn count_lost<T>(mut appends: InOrder<Pending, (Delivery, T)>, limit: Duration) -> u64 {
+    let mut lost = 0;
+    let answered = tokio::time::timeout(limit, async {
+        while appends.len() > 0 {
+            let (durable, (delivery, _room)) = appends.next().await;
+            lost += u64::from(durable.is_err() && delivery == Delivery::Unconfirmed);
+        }
+    });
+    if answered.await.is_err() {
+        let unanswered = appends.into_rest().filter(|(delivery, _)| *delivery == Delivery::Unconfirmed);
+        lost += unanswered.count() as u64;
+    }
+    lost
+}
+
 /// Reads and forgets until the client has closed its end, for a moment: closing a socket with unread bytes in it would reset the connection, and the client
 /// would lose what it was last sent.
 pub(crate) async fn linger<S: AsyncRead>(mut reader: ReadHalf<S>, limit: Duration) {
@@ -112,5 +138,34 @@ pub(crate) async fn linger<S: AsyncRead>(mut reader: ReadHalf<S>, limit: Duratio
         tokio::time::timeout(limit, async { while matches!(reader.read(&mut unread).await, Ok(1..)) {} });
     if closed.await.is_err() {
         debug!("a client did not close its end");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use millstream_log::LogError;
+
+    #[tokio::test(start_paused = true)]
+    async fn messages_of_qos_0_that_the_log_refuses_or_never_answers_for_are_lost() {
+        let check = async |answers: &[(Delivery, Option<bool>)], expected| {
+            let mut appends = InOrder::new();
+            let mut silent = Vec::new();
+            for (delivery, answer) in answers {
+                let (sender, pending) = Pending::new();
+                match answer {
+                    Some(true) => sender.send(Ok(Vec::new())).unwrap(),
+                    Some(false) => sender.send(Err(LogError::Unknown { detail: String::new() })).unwrap(),
+                    None => silent.push(sender),
+                }
+                appends.push(pending, (*delivery, ()));
+            }
+            assert_eq!(count_lost(appends, Duration::from_secs(1)).await, expected, "{answers:?}");
+        };
+        let confirmed = Delivery::Confirmed(std::num::NonZeroU16::MIN);
+        let plain = Delivery::Unconfirmed;
+        check(&[], 0).await;
+        check(&[(plain, Some(true)), (plain, Some(false)), (confirmed, Some(false))], 1).await;
+        check(&[(plain, Some(false)), (plain, None), (confirmed, None), (plain, None)], 3).await;
     }
 }

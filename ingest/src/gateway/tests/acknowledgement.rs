@@ -1,7 +1,7 @@
 //! What is acknowledged, when, and in which order.
 
 use super::device::{BOTH, Device, PING, PONG, Speaks, text};
-use super::harness::{Running, TELEMETRY, settings};
+use super::harness::{PATIENCE, Running, TELEMETRY, settings};
 use crate::gateway::GatewaySettings;
 use millstream_log::LogError;
 use millstream_model::arrival::{self, ArrivalView};
@@ -9,6 +9,7 @@ use std::io;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 async fn entered(gateway: &Running, speaks: Speaks, client_id: &str) -> Device {
     let mut device = gateway.device().await;
@@ -224,6 +225,43 @@ async fn bytes_under_way_are_bounded_over_all_connections() {
         device.expect(&[&Speaks::V3.ack(0x40, 1)]).await;
     }
     gateway.stop().await;
+}
+
+#[tokio::test]
+async fn long_packets_take_turns_and_one_that_does_not_come_to_its_end_is_cut_off() {
+    for speaks in BOTH {
+        let bounded = GatewaySettings {
+            undecoded_bytes: 20_000,
+            packet_timeout: Duration::from_millis(200),
+            linger_timeout: PATIENCE,
+            ..settings()
+        };
+        let gateway = Running::with(bounded).await;
+        let long = speaks.publish("a", 1, 1, &[0; 15_000]);
+        let mut stalls = entered(&gateway, speaks, "stalls").await;
+        stalls.send(&long[..10_000]).await;
+        let mut devices = Vec::new();
+        for client_id in ["d1", "d2", "d3"] {
+            let mut device = entered(&gateway, speaks, client_id).await;
+            device.send(&long).await;
+            devices.push(device);
+        }
+        // What is short needs no turn.
+        let mut short = entered(&gateway, speaks, "short").await;
+        short.send(&speaks.publish("a", 1, 1, b"1")).await;
+        short.expect(&[&speaks.ack(0x40, 1)]).await;
+        for device in &mut devices {
+            device.expect(&[&speaks.ack(0x40, 1)]).await;
+        }
+        stalls.expect_end(speaks.code(0x83)).await;
+        drop(stalls);
+        // One that is longer than all the room takes all of it.
+        devices[0].send(&speaks.publish("a", 1, 2, &[0; 50_000])).await;
+        devices[0].expect(&[&speaks.ack(0x40, 2)]).await;
+        assert_eq!(gateway.log.count(TELEMETRY), 5);
+        drop((devices, short));
+        gateway.stop().await;
+    }
 }
 
 #[tokio::test]

@@ -93,7 +93,7 @@ pub(super) enum Speaks {
 
 impl Speaks {
     /// Where MQTT 5 has properties: none.
-    fn no_properties(self) -> &'static [u8] {
+    pub(super) fn no_properties(self) -> &'static [u8] {
         if self == Self::V5 { &[0] } else { &[] }
     }
 

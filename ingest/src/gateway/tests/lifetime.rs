@@ -7,26 +7,6 @@ use millstream_model::arrival::ArrivalView;
 use std::time::Duration;
 
 #[tokio::test]
-async fn a_client_that_dies_leaves_its_will_and_one_that_says_goodbye_does_not() {
-    for speaks in BOTH {
-        let gateway = Running::start().await;
-        let mut leaves = gateway.device().await;
-        leaves.enter(&speaks.connect_with_will("leaves", 60), false).await;
-        leaves.send(&[0xE0, 0]).await;
-        leaves.expect_end(None).await;
-        let mut dies = gateway.device().await;
-        dies.enter(&speaks.connect_with_will("dies", 60), false).await;
-        drop(dies);
-        let record = gateway.log.records(TELEMETRY, 1).await.remove(0);
-        assert_eq!(
-            (ArrivalView(&record).topic(), &record.value[..], &record.key[..]),
-            ("wills/dies", &b"gone"[..], &b"dies"[..])
-        );
-        assert_eq!(gateway.stop().await.count(TELEMETRY), 1);
-    }
-}
-
-#[tokio::test]
 async fn a_goodbye_with_will_a_violation_a_take_over_and_a_shutdown_publish_the_will() {
     let gateway = Running::start().await;
     for ending in [&[0xE0, 1, 4][..], &[0x30, 0], &Speaks::V5.connect("x", true)] {
@@ -158,6 +138,24 @@ async fn connections_beyond_the_limit_are_refused_and_told_so() {
         assert_eq!((connack[0], connack[3]), (0x20, code));
         second.expect_end(None).await;
         first.expect_nothing().await;
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_disconnect_counts_the_messages_that_came_with_it() {
+    for speaks in BOTH {
+        let gateway = Running::start().await;
+        gateway.log.hold();
+        let mut device = gateway.device().await;
+        device.enter(&speaks.connect("d1", true), false).await;
+        let publish = speaks.publish("a", 0, 0, b"1");
+        device.send(&[&publish[..], &publish, &[0xE0, 0]].concat()).await;
+        device.expect_end(None).await;
+        let event: serde_json::Value =
+            serde_json::from_slice(&gateway.log.records(LIFECYCLE, 2).await[1].value).unwrap();
+        assert_eq!((&event["event"], &event["messages"]), (&"disconnect".into(), &2.into()));
+        gateway.log.release();
         gateway.stop().await;
     }
 }

@@ -42,7 +42,7 @@ async fn qos_2_is_logged_once_across_a_reconnect_and_a_restart() {
         device.send(&speaks.publish("a", 2, 3, b"1")).await;
         device.expect(&[&speaks.ack(0x50, 3)]).await;
         drop(device);
-        let again = speaks.publish_with(0b1100, "a", 3, if speaks == Speaks::V5 { &[0] } else { &[] }, b"1");
+        let again = speaks.publish_with(0b1100, "a", 3, speaks.no_properties(), b"1");
         let mut device = gateway.device().await;
         device.enter(&speaks.connect("d1", false), true).await;
         device.send(&again).await;
@@ -63,6 +63,37 @@ async fn qos_2_is_logged_once_across_a_reconnect_and_a_restart() {
         device.send(&speaks.publish("a", 2, 3, b"2")).await;
         device.expect(&[&speaks.ack(0x50, 3)]).await;
         assert_eq!(gateway.stop().await.count(TELEMETRY), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_message_under_an_open_identifier_that_is_not_sent_again_is_another_message() {
+    for speaks in BOTH {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("sessions.redb");
+        let gateway = Running::on_file(&path, Arc::default()).await;
+        let mut device = gateway.device().await;
+        device.enter(&speaks.connect("d1", false), false).await;
+        device.send(&speaks.publish("a", 2, 1, b"old")).await;
+        device.expect(&[&speaks.ack(0x50, 1)]).await;
+        drop(device);
+        // The device has lost its store, and begins to count anew.
+        let mut device = gateway.device().await;
+        device.enter(&speaks.connect("d1", false), true).await;
+        device.send(&speaks.publish("a", 2, 1, b"new")).await;
+        device.expect(&[&speaks.ack(0x50, 1)]).await;
+        drop(device);
+        let log = gateway.stop().await;
+        let gateway = Running::on_file(&path, log).await;
+        let mut device = gateway.device().await;
+        device.enter(&speaks.connect("d1", false), true).await;
+        device.send(&speaks.publish_with(0b1100, "a", 1, speaks.no_properties(), b"new")).await;
+        device.send(&speaks.release(1)).await;
+        device.expect(&[&speaks.ack(0x50, 1), &speaks.ack(0x70, 1)]).await;
+        let logged = gateway.log.records(TELEMETRY, 2).await;
+        let values: Vec<_> = logged.iter().map(|record| &record.value[..]).collect();
+        assert_eq!(values, [b"old", b"new"]);
+        gateway.stop().await;
     }
 }
 
@@ -95,7 +126,7 @@ async fn a_client_that_is_cut_before_its_acknowledgement_waits_for_the_log_and_d
         gateway.log.release();
         let connack = device.packet().await.unwrap();
         assert_eq!((connack[2], connack[3]), (1, 0));
-        device.send(&speaks.publish("a", 2, 3, b"1")).await;
+        device.send(&speaks.publish_with(0b1100, "a", 3, speaks.no_properties(), b"1")).await;
         device.expect(&[&speaks.ack(0x50, 3)]).await;
         assert_eq!(gateway.stop().await.count(TELEMETRY), 1);
     }

@@ -72,7 +72,26 @@ fn check_type(first_byte: u8) -> Result<(), Violation> {
     }
 }
 
+/// Bytes that the packet at the front says it has, with its header; `None` while that is not known.
+pub(crate) fn claimed(buffer: &[u8]) -> Option<usize> {
+    let (header, length) = header(buffer).ok()??;
+    Some(header + length)
+}
+
 fn whole(buffer: &[u8], packet_max: usize) -> Result<Option<Frame>, Violation> {
+    let Some((header, length)) = header(buffer)? else {
+        return Ok(None);
+    };
+    let total = header + length;
+    if total > packet_max {
+        return Err(Violation::PacketTooLarge { size: total, max: packet_max });
+    }
+    let first_byte = *buffer.first().unwrap_or(&0);
+    Ok((buffer.len() >= total).then_some(Frame { first_byte, header, total }))
+}
+
+/// Bytes of the fixed header, and of what follows it.
+fn header(buffer: &[u8]) -> Result<Option<(usize, usize)>, Violation> {
     let mut length = 0_usize;
     for place in 0..4 {
         let Some(byte) = buffer.get(1 + place) else {
@@ -80,16 +99,7 @@ fn whole(buffer: &[u8], packet_max: usize) -> Result<Option<Frame>, Violation> {
         };
         length |= usize::from(byte & 0x7F) << (7 * place);
         if byte & 0x80 == 0 {
-            let header = 2 + place;
-            let total = header + length;
-            if total > packet_max {
-                return Err(Violation::PacketTooLarge { size: total, max: packet_max });
-            }
-            return Ok((buffer.len() >= total).then_some(Frame {
-                first_byte: *buffer.first().unwrap_or(&0),
-                header,
-                total,
-            }));
+            return Ok(Some((2 + place, length)));
         }
     }
     Err(Violation::Malformed("a length of more than four bytes"))

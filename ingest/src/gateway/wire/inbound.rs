@@ -3,6 +3,8 @@
 use super::{Connect, Delivery, Disconnect, Packet, Publish, Will};
 use crate::gateway::violation::Violation;
 use crate::lifecycle::OWN_TOPICS;
+use bytes::Bytes;
+use millstream_model::topic::{BadTopic, check_publishable};
 use rmqtt_codec::error::DecodeError;
 use rmqtt_codec::types::{Publish as RawPublish, QoS};
 use rmqtt_codec::v5::{DisconnectReasonCode, PublishProperties, UserProperties};
@@ -15,7 +17,8 @@ pub(super) fn connect_v3(raw: v3::Connect) -> Result<Connect, Violation> {
             topic: will.topic.to_string(),
             qos: will.qos.value(),
             retain: will.retain,
-            payload: will.message,
+            payload: own(&will.message),
+            delay: 0,
             content_type: None,
             user_properties: Vec::new(),
         })
@@ -42,7 +45,8 @@ pub(super) fn connect_v5(raw: v5::Connect) -> Result<Connect, Violation> {
             topic: will.topic.to_string(),
             qos: will.qos.value(),
             retain: will.retain,
-            payload: will.message,
+            payload: own(&will.message),
+            delay: will.will_delay_interval_sec.unwrap_or(0),
             content_type: will.content_type.map(|value| text(&value)).transpose()?,
             user_properties: user_properties(will.user_properties)?,
         })
@@ -123,6 +127,11 @@ fn check_properties(properties: &PublishProperties) -> Result<(), Violation> {
     check_response_topic(properties.response_topic.as_deref())
 }
 
+/// A copy: the Will outlives the packet, and should not keep all of its bytes in memory.
+fn own(payload: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(payload)
+}
+
 fn check_response_topic(topic: Option<&str>) -> Result<(), Violation> {
     match topic {
         Some(topic) if topic.contains(['+', '#', '\0']) => {
@@ -133,15 +142,12 @@ fn check_response_topic(topic: Option<&str>) -> Result<(), Violation> {
 }
 
 fn check_topic(topic: &str) -> Result<(), Violation> {
-    if topic.is_empty() {
-        return Err(Violation::TopicName("it is empty"));
-    }
-    if topic.contains('\0') {
-        return Err(Violation::Malformed("the character NUL in a text"));
-    }
-    if topic.contains(['+', '#']) {
-        return Err(Violation::TopicName("it has a wildcard"));
-    }
+    check_publishable(topic).map_err(|bad| match bad {
+        BadTopic::Empty => Violation::TopicName("it is empty"),
+        BadTopic::Character('\0') => Violation::Malformed("the character NUL in a text"),
+        BadTopic::Character(_) => Violation::TopicName("it has a wildcard"),
+        BadTopic::TooLong(_) => Violation::TopicName("it is too long"),
+    })?;
     if topic.starts_with(OWN_TOPICS) {
         return Err(Violation::TopicName("topics under $millstream/ are not for devices"));
     }

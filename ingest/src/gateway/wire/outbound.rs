@@ -68,6 +68,8 @@ pub(crate) enum Refusal {
     Connections,
     #[error("there are as many sessions as there may be")]
     Sessions,
+    #[error("the Wills of all clients take as many bytes as they may")]
+    Wills,
     #[error("the session cannot be kept safe now")]
     SessionStorage,
     #[error("the connection that this one takes over is still waiting for the log")]
@@ -85,6 +87,7 @@ impl Refusal {
             Self::Authentication => "bad_authentication_method",
             Self::Connections => "connections_max",
             Self::Sessions => "sessions_max",
+            Self::Wills => "will_bytes",
             Self::SessionStorage => "session_storage_failed",
             Self::TakeOver => "take_over_timeout",
             Self::Violation(violation) => violation.reason(),
@@ -96,7 +99,7 @@ impl Refusal {
             Self::Level(_) => ConnectAckReason::UnsupportedProtocolVersion,
             Self::Nameless | Self::LongClientId(_) => ConnectAckReason::ClientIdentifierNotValid,
             Self::Authentication => ConnectAckReason::BadAuthenticationMethod,
-            Self::Connections | Self::Sessions => ConnectAckReason::QuotaExceeded,
+            Self::Connections | Self::Sessions | Self::Wills => ConnectAckReason::QuotaExceeded,
             Self::SessionStorage | Self::TakeOver => ConnectAckReason::ServerUnavailable,
             Self::Violation(violation) => {
                 u8::from(violation.code()).try_into().unwrap_or(ConnectAckReason::UnspecifiedError)
@@ -109,7 +112,7 @@ impl Refusal {
         match self {
             Self::Level(_) => Some(v3::ConnectAckReason::UnacceptableProtocolVersion),
             Self::Nameless | Self::LongClientId(_) => Some(v3::ConnectAckReason::IdentifierRejected),
-            Self::Connections | Self::Sessions | Self::SessionStorage | Self::TakeOver => {
+            Self::Connections | Self::Sessions | Self::Wills | Self::SessionStorage | Self::TakeOver => {
                 Some(v3::ConnectAckReason::ServiceUnavailable)
             }
             Self::Authentication | Self::Violation(_) => None,

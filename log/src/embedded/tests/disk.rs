@@ -24,9 +24,12 @@ pub(super) struct Plan {
     pub(super) cut_lies: bool,
     /// The name stands, but whether it is durable is not known.
     pub(super) create: Option<io::ErrorKind>,
+    pub(super) sync_dir: Option<io::ErrorKind>,
     pub(super) free: Option<u64>,
     /// Writes wait.
     pub(super) held: bool,
+    /// A write waits.
+    waits: bool,
     /// Calls of `sync` so far.
     pub(super) syncs: usize,
 }
@@ -35,6 +38,11 @@ impl TestDisk {
     pub(super) fn plan(&self, change: impl FnOnce(&mut Plan)) {
         change(&mut self.plan.lock().unwrap());
         self.changed.notify_all();
+    }
+
+    /// Waits until a write is held.
+    pub(super) fn caught(&self) {
+        drop(self.changed.wait_while(self.plan.lock().unwrap(), |plan| !plan.waits).unwrap());
     }
 
     pub(super) fn syncs(&self) -> usize {
@@ -54,7 +62,9 @@ impl Disk for TestDisk {
     }
 
     fn write(&self, file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+        self.plan(|plan| plan.waits = plan.held);
         let mut plan = self.changed.wait_while(self.plan.lock().unwrap(), |plan| plan.held).unwrap();
+        plan.waits = false;
         match plan.write.take() {
             Some((0, part, kind)) => {
                 LocalDisk.write(file, &bytes[..part.min(bytes.len())], at)?;
@@ -77,6 +87,10 @@ impl Disk for TestDisk {
     fn cut(&self, file: &File, length: u64) -> io::Result<()> {
         fail(self.plan.lock().unwrap().cut.take())?;
         if self.plan.lock().unwrap().cut_lies { Ok(()) } else { file.set_len(length) }
+    }
+
+    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+        fail(self.plan.lock().unwrap().sync_dir.take())
     }
 
     fn free(&self, _: &Path) -> io::Result<u64> {

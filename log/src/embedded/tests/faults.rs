@@ -72,8 +72,8 @@ async fn what_was_written_and_not_synced_is_never_read_nor_acknowledged() {
 }
 
 #[tokio::test]
-async fn a_failure_that_cannot_be_undone_stops_the_partition_until_it_is_opened_again() {
-    for lies in [false, true] {
+async fn a_failure_that_cannot_be_undone_stops_the_partition_until_it_can_be_or_is_opened_again() {
+    for (lies, restart) in [(false, false), (false, true), (true, false), (true, true)] {
         let bench = Bench::new(small()).await;
         bench.disk.plan(|plan| {
             plan.sync = Some(ErrorKind::Other);
@@ -82,18 +82,25 @@ async fn a_failure_that_cannot_be_undone_stops_the_partition_until_it_is_opened_
         });
         let unknown = bench.append("perhaps").await;
         assert!(matches!(unknown, Err(LogError::Unknown { .. })), "{unknown:?}");
-        bench.disk.plan(|plan| plan.cut_lies = false);
         bench.holds(&["0"]).await;
+        bench.disk.plan(|plan| plan.cut = Some(ErrorKind::Other));
         let stopped = bench.append("no").await;
         assert!(
             matches!(stopped, Err(LogError::Io { action: "restore after a failed write", .. })),
             "{stopped:?}"
         );
         // Another partition goes on.
+        bench.disk.plan(|plan| plan.cut = Some(ErrorKind::Other));
         append(&bench.log, &topic("other"), vec![record("d", "0")]).await;
-        let bench = bench.reopen().await;
-        bench.holds(&["0", "perhaps"]).await;
-        assert_eq!(bench.append("2").await.unwrap(), 2);
+        bench.disk.plan(|plan| plan.cut_lies = false);
+        let (bench, expected) = if restart {
+            (bench.reopen().await, ["0", "perhaps", "2"].as_slice())
+        } else {
+            (bench, ["0", "2"].as_slice())
+        };
+        assert_eq!(bench.append("2").await.unwrap(), expected.len() as i64 - 1);
+        bench.holds(expected).await;
+        bench.reopen().await.holds(expected).await;
     }
 }
 
@@ -124,6 +131,62 @@ async fn a_full_disk_refuses_appends_and_nothing_else() {
     assert_eq!(bench.log.partitions(&topic("other")).await.unwrap().len(), 1);
     let bench = bench.reopen().await;
     bench.holds(&["0", "1", "2"]).await;
+}
+
+#[tokio::test]
+async fn a_small_append_does_not_get_in_where_a_large_one_would_not() {
+    const RESERVE: u64 = 1_000_000;
+    const GROUP: u64 = 4 * 1024 * 1024;
+    let settings = EmbeddedSettings { reserve_bytes: RESERVE, record_max: 10_000_000, ..small() };
+    let bench = Bench::new(settings).await;
+    let large = "x".repeat(6_000_000);
+    // What is free, what is appended, whether it is taken.
+    let check = async |free: u64, value: &str, expected: bool| {
+        bench.disk.plan(|plan| plan.free = Some(RESERVE + free));
+        let outcome = bench.append(value).await;
+        assert_eq!(outcome.is_ok(), expected, "{free}: {outcome:?}");
+    };
+    check(GROUP, "a", true).await;
+    check(GROUP - 1, "b", false).await;
+    check(GROUP, "b", false).await;
+    check(2 * GROUP - 1, "b", false).await;
+    check(2 * GROUP, "b", true).await;
+    check(GROUP, "c", true).await;
+    check(GROUP + 1_000_000, &large, false).await;
+    check(2 * GROUP, "d", false).await;
+    check(6_001_000 + GROUP, "d", true).await;
+    check(GROUP, "e", true).await;
+}
+
+#[tokio::test]
+async fn what_is_queued_behind_a_failed_append_of_its_topic_fails_with_it() {
+    let bench = Bench::new(small()).await;
+    append(&bench.log, &topic("other"), vec![record("d", "0")]).await;
+    bench.disk.plan(|plan| plan.held = true);
+    let first = bench.log.append(&topic("t"), vec![record("d", "lost")]).await.unwrap();
+    bench.disk.caught();
+    let behind = bench.log.append(&topic("t"), vec![record("d", "lost, too")]).await.unwrap();
+    let other = bench.log.append(&topic("other"), vec![record("d", "1")]).await.unwrap();
+    bench.disk.plan(|plan| {
+        plan.write = Some((0, 3, ErrorKind::StorageFull));
+        plan.held = false;
+    });
+    for refused in [first.await, behind.await] {
+        assert!(matches!(refused, Err(LogError::Full { .. })), "{refused:?}");
+    }
+    assert_eq!(other.await.unwrap()[0].offset, Offset(1));
+    assert_eq!(bench.append("1").await.unwrap(), 1);
+    bench.holds(&["0", "1"]).await;
+}
+
+#[tokio::test]
+async fn a_topic_whose_making_failed_at_last_is_completed_by_the_next_attempt() {
+    let bench = Bench::new(small()).await;
+    bench.disk.plan(|plan| plan.sync_dir = Some(ErrorKind::Other));
+    let failed = bench.log.partitions(&topic("other")).await;
+    assert!(matches!(failed, Err(LogError::Io { action: "sync directory", .. })), "{failed:?}");
+    assert_eq!(append(&bench.log, &topic("other"), vec![record("d", "0")]).await[0].offset, Offset::ZERO);
+    assert_eq!(values(&bench.log, "other").await.unwrap(), ["0"]);
 }
 
 #[tokio::test]

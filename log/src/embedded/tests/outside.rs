@@ -1,7 +1,7 @@
 //! Looking into a log that somebody else writes.
 
 use super::{partition_of, segment_files, small};
-use crate::api::{Bounds, Log};
+use crate::api::{Bounds, Log, ReadLimit};
 use crate::contract::{ALL, append, record, topic};
 use crate::embedded::{EmbeddedLog, EmbeddedSettings, Peek};
 use crate::error::LogError;
@@ -40,6 +40,32 @@ async fn a_look_sees_what_was_acknowledged_and_changes_nothing() {
     let peek = Peek::open(dir.path()).unwrap();
     assert_eq!(peek.bounds(&partition_of("t")).unwrap().next, Offset(60), "a torn batch is the end");
     assert_eq!(fs::read(&last).unwrap(), bytes);
+}
+
+#[tokio::test]
+async fn a_look_verifies_the_last_batch_and_those_it_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = EmbeddedSettings { segment_bytes: 1_000_000, ..small() };
+    let log = EmbeddedLog::open(dir.path(), settings).await.unwrap();
+    for value in ["first value", "second value", "third value"] {
+        append(&log, &topic("t"), vec![record("d", value)]).await;
+    }
+    log.close().await.unwrap();
+    let path = segment_files(dir.path(), "t").pop().unwrap();
+    let whole = fs::read(&path).unwrap();
+    // Which value is damaged, where the log then ends, and whether all before that end can be read.
+    for (value, next, readable) in [("second value", 3, false), ("third value", 2, true)] {
+        let mut bytes = whole.clone();
+        let at = bytes.windows(value.len()).position(|window| window == value.as_bytes()).unwrap();
+        bytes[at] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        let peek = Peek::open(dir.path()).unwrap();
+        assert_eq!(peek.bounds(&partition_of("t")).unwrap().next, Offset(next), "{value}");
+        let one = |offset| peek.read(&partition_of("t"), Offset(offset), ReadLimit { records: 1, bytes: 0 });
+        assert_eq!(one(0).unwrap()[0].record, record("d", "first value"));
+        let second = one(1);
+        assert_eq!(second.is_ok(), readable, "{second:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
