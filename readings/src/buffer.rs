@@ -1,6 +1,6 @@
 //! The values of one column while a batch is built.
 
-use crate::event_time::instant;
+use crate::event_time::{from_text, instant};
 use crate::json::{Document, Kind, Value, number};
 use arrow::array::{
     ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray,
@@ -10,7 +10,6 @@ use arrow::buffer::{BooleanBuffer, Buffer as Bytes, NullBuffer, OffsetBuffer, Sc
 use millstream_model::column::ColumnType;
 use millstream_model::quarantine::Reason;
 use millstream_model::stream::TimeUnit;
-use millstream_model::time::Micros;
 use std::sync::Arc;
 
 /// A column that grows by rows and can be cut back to the rows it had (arrow's own builders cannot): a message that fails half-way leaves nothing behind.
@@ -98,7 +97,7 @@ impl Buffer {
                 return Ok(size_of::<i32>() + text.len());
             }
             Values::Timestamp(values) => {
-                if let Some(instant) = Micros::from_rfc3339(text) {
+                if let Some(instant) = from_text(text) {
                     values.push(instant.0);
                     self.valid.append_non_null();
                     return Ok(size_of::<i64>());

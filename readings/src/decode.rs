@@ -13,6 +13,7 @@ use crate::rows::{Row, Rows};
 use crate::schema::{InputSchema, captures};
 use crate::source::Source;
 use crate::transform::{Transform, TransformError};
+use arrow::datatypes::Schema;
 use bytes::Bytes;
 use millstream_model::arrival::ArrivalView;
 use millstream_model::column::reserved;
@@ -56,6 +57,8 @@ pub struct Decoder {
     quarantined: Vec<Quarantined>,
     ranges: BTreeMap<Partition, Range>,
     mismatches: BTreeMap<(Place, &'static str), u64>,
+    /// The columns that every reading must have: declared ones, so they never change.
+    required: Vec<usize>,
     /// What did not fit in the message that is being decoded.
     misfits: Vec<(Place, Reason)>,
     bytes: usize,
@@ -98,6 +101,8 @@ impl Decoder {
         let computed = transform.as_ref().map_or_else(HashSet::new, Transform::computed);
         let columns_before = schema.columns().len();
         let has_captures = captures(&stream).next().is_some();
+        let columns = schema.columns().iter().enumerate();
+        let required = columns.filter(|(_, column)| column.required).map(|(place, _)| place).collect();
         Ok(Self {
             time: stream.time.as_ref().map(|time| Source::new(&time.field)),
             device: stream.device_field.as_deref().map(Source::new),
@@ -112,11 +117,20 @@ impl Decoder {
             quarantined: Vec::new(),
             ranges: BTreeMap::new(),
             mismatches: BTreeMap::new(),
+            required,
             misfits: Vec::new(),
             bytes: 0,
             messages: 0,
             stream,
         })
+    }
+
+    /// The same decoder for a table that may have more columns than the fields that are known: what a transform computed that is no longer there, or somebody
+    /// else added. A field of such a name has the column's type; where it cannot have it, or its name differs by case, it goes to `_extra`.
+    #[must_use]
+    pub fn for_table(mut self, table: &Schema) -> Self {
+        self.fields.go_with(table);
+        self
     }
 
     /// Takes the next message of a partition. Messages of one partition come in the order of their offsets, each once.
@@ -171,6 +185,9 @@ impl Decoder {
         }
         if self.bytes > BATCH_MAX {
             return Err(Flaw::new(Reason::TooLarge, "the batch it came in was full"));
+        }
+        if arrival.is_lost() {
+            return Err(Flaw::lost());
         }
         if payload.is_empty() {
             return Err(Flaw::new(Reason::Empty, "no payload"));
@@ -296,12 +313,10 @@ impl Decoder {
     }
 
     fn check_required(&self, row: usize) -> Result<(), Flaw> {
-        let columns = self.fields.schema().columns().iter().enumerate();
-        let missing = columns
-            .filter(|(_, column)| column.required)
-            .find(|(place, _)| !self.fields.is_claimed(*place, row));
-        missing.map_or(Ok(()), |(_, column)| {
-            Err(Flaw::new(Reason::MissingField, format!("field {} is required", column.name)))
+        let missing = self.required.iter().find(|place| !self.fields.is_claimed(**place, row));
+        missing.map_or(Ok(()), |place| {
+            let name = &self.fields.column(*place).name;
+            Err(Flaw::new(Reason::MissingField, format!("field {name} is required")))
         })
     }
 

@@ -21,11 +21,16 @@ const SHOWN: RangeInclusive<Micros> = Micros(-62_135_596_800_000_000)..=Micros(2
 /// The instant that a value means: RFC 3339 text, or a number since 1970. Finer digits than microseconds are cut.
 pub(crate) fn instant(value: Value<'_>, unit: TimeUnit) -> Option<Micros> {
     let instant = match value.kind() {
-        Kind::Text | Kind::Escaped => Micros::from_rfc3339(&value.text()),
+        Kind::Text | Kind::Escaped => return from_text(&value.text()),
         Kind::Number => since_1970(value.raw(), unit),
         _ => None,
     };
     instant.filter(|instant| SHOWN.contains(instant))
+}
+
+/// The instant that RFC 3339 text means, if a table's readers can show it.
+pub(crate) fn from_text(text: &str) -> Option<Micros> {
+    Micros::from_rfc3339(text).filter(|instant| SHOWN.contains(instant))
 }
 
 fn since_1970(raw: &str, unit: TimeUnit) -> Option<Micros> {

@@ -2,10 +2,10 @@
 
 use crate::buffer::Buffer;
 use crate::json::{Kind, Value};
-use crate::names::{fold, is_legal};
-use crate::schema::InputSchema;
+use crate::schema::{InputSchema, column_type};
 use arrow::array::ArrayRef;
-use millstream_model::column::{Column, ColumnType, reserved};
+use arrow::datatypes::Schema;
+use millstream_model::column::{Column, ColumnType, check_column_name, fold_column_name, reserved};
 use millstream_model::quarantine::Reason;
 use std::collections::{HashMap, HashSet};
 
@@ -18,9 +18,19 @@ pub(crate) struct Fields {
     folded: HashSet<String>,
     /// Folded names that are not learned, because the transform gives them to what it computes.
     computed: HashSet<String>,
+    /// The columns that the table has already, by their folded names, be they known here or not: a field that becomes one of them has its type.
+    table: HashMap<String, TableColumn>,
     /// Which column the n-th field of the reading before belonged to: devices send their fields in the same order again and again.
     guesses: Vec<usize>,
     limit: usize,
+}
+
+/// A column of the table.
+#[derive(Debug)]
+struct TableColumn {
+    name: String,
+    /// `None` where no field has such a type: only a transform computes it.
+    kind: Option<ColumnType>,
 }
 
 impl Fields {
@@ -32,6 +42,7 @@ impl Fields {
             by_name: HashMap::new(),
             folded: HashSet::new(),
             computed,
+            table: HashMap::new(),
             guesses: Vec::new(),
             limit,
         };
@@ -41,11 +52,20 @@ impl Fields {
         fields
     }
 
+    /// From now on no field is learned that would not go with these columns of the table.
+    pub(crate) fn go_with(&mut self, table: &Schema) {
+        let columns = table.fields().iter().map(|field| {
+            let column = TableColumn { name: field.name().clone(), kind: column_type(field.data_type()) };
+            (fold_column_name(field.name()), column)
+        });
+        self.table = columns.collect();
+    }
+
     fn index(&mut self, column: &Column) -> usize {
         let place = self.buffers.len();
         self.buffers.push(Buffer::new(column.kind));
         self.by_name.insert(column.name.clone(), place);
-        self.folded.insert(fold(&column.name));
+        self.folded.insert(fold_column_name(&column.name));
         place
     }
 
@@ -84,18 +104,24 @@ impl Fields {
     }
 
     fn learn(&mut self, name: &str, value: Value<'_>) -> Option<usize> {
-        if self.count() >= self.limit || !is_legal(name) || reserved::is_reserved(name) {
+        if self.count() >= self.limit || check_column_name(name).is_err() || reserved::is_reserved(name) {
             return None;
         }
-        let folded = fold(name);
+        let folded = fold_column_name(name);
         if self.folded.contains(&folded) || self.computed.contains(&folded) {
             return None;
         }
-        let kind = match value.kind() {
+        let seen = match value.kind() {
             Kind::Number => ColumnType::Double,
             Kind::True | Kind::False => ColumnType::Boolean,
             Kind::Text | Kind::Escaped | Kind::Array => ColumnType::String,
             Kind::Null | Kind::Object => return None,
+        };
+        // The table's columns keep their types, whoever filled them before (a transform that is gone): a value of another type does not fit, as anywhere else.
+        let kind = match self.table.get(&folded) {
+            None => seen,
+            Some(column) if column.name == name => column.kind?,
+            Some(_) => return None,
         };
         let column = Column { name: name.to_owned(), kind, required: false };
         let place = self.index(&column);
@@ -128,7 +154,7 @@ impl Fields {
     pub(crate) fn truncate(&mut self, rows: usize, columns: usize) {
         for column in self.schema.columns().iter().skip(columns) {
             self.by_name.remove(&column.name);
-            self.folded.remove(&fold(&column.name));
+            self.folded.remove(&fold_column_name(&column.name));
         }
         self.schema.truncate(columns);
         self.buffers.truncate(columns);

@@ -18,6 +18,11 @@ impl Flaw {
     pub(crate) fn new(reason: Reason, detail: impl Into<String>) -> Self {
         Self { reason, detail: detail.into() }
     }
+
+    /// Of a record that only stands for a message which a repair of the log could not save.
+    pub(crate) fn lost() -> Self {
+        Self::new(Reason::Empty, "the log was repaired: this message is lost")
+    }
 }
 
 /// A piece of a payload as a detail quotes it: on one line, and not longer than a person reads.

@@ -12,7 +12,6 @@ mod extra;
 mod fields;
 mod flaw;
 mod json;
-mod names;
 mod quarantine;
 mod reading;
 mod rows;

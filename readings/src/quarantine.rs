@@ -2,6 +2,7 @@
 
 use crate::buffer::instants;
 use crate::event_time::date;
+use crate::flaw::Flaw;
 use crate::schema::instant;
 use arrow::array::{ArrayRef, BinaryArray, Date32Array, Int32Array, Int64Array, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -66,12 +67,16 @@ impl Quarantined {
     }
 }
 
-/// The outcome of a message of the log topic `millstream.unrouted`: always `no_stream`. `fallback_received_at` counts only where the record does not say when it came.
+/// The outcome of a message of the log topic `millstream.unrouted`: `no_stream`, unless nothing is left of it. `fallback_received_at` counts only where the record does not say when it came.
 #[must_use]
 pub fn unrouted(partition: Partition, stored: &Stored, fallback_received_at: Micros) -> Quarantined {
     let received_at = ArrivalView(&stored.record).received_at().unwrap_or(fallback_received_at);
-    let detail = "no stream claims the topic".to_owned();
-    Quarantined::new(None, partition, stored, received_at, Reason::NoStream, detail)
+    let Flaw { reason, detail } = if ArrivalView(&stored.record).is_lost() {
+        Flaw::lost()
+    } else {
+        Flaw::new(Reason::NoStream, "no stream claims the topic")
+    };
+    Quarantined::new(None, partition, stored, received_at, reason, detail)
 }
 
 /// The schema of the quarantine table. Its partition column is `date`, the day of `received_at`.

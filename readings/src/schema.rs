@@ -1,9 +1,8 @@
 //! What the fields of a stream's readings are known to be, and the schema of its table.
 
-use crate::names::fold;
 use crate::transform::{Transform, TransformError};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use millstream_model::column::{Column, ColumnType, reserved};
+use millstream_model::column::{Column, ColumnType, fold_column_name, reserved};
 use millstream_model::fault::Fault;
 use millstream_model::stream::Stream;
 use millstream_model::topic;
@@ -157,8 +156,8 @@ impl InputSchema {
     }
 
     fn find_folded(&self, name: &str) -> Option<usize> {
-        let folded = fold(name);
-        self.columns.iter().position(|column| fold(&column.name) == folded)
+        let folded = fold_column_name(name);
+        self.columns.iter().position(|column| fold_column_name(&column.name) == folded)
     }
 }
 
@@ -211,7 +210,8 @@ pub(crate) fn instant() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
 }
 
-fn arrow_type(kind: ColumnType) -> DataType {
+/// The type that a table has for a field of this type.
+pub(crate) fn arrow_type(kind: ColumnType) -> DataType {
     match kind {
         ColumnType::Double => DataType::Float64,
         ColumnType::Boolean => DataType::Boolean,
@@ -219,4 +219,9 @@ fn arrow_type(kind: ColumnType) -> DataType {
         ColumnType::Long => DataType::Int64,
         ColumnType::Timestamp => instant(),
     }
+}
+
+/// The type of field that a column of a table can be filled from; `None` where there is none.
+pub(crate) fn column_type(kind: &DataType) -> Option<ColumnType> {
+    ColumnType::ALL.into_iter().find(|column| arrow_type(*column) == *kind)
 }

@@ -12,6 +12,12 @@ use millstream_model::column::{Column, reserved};
 use millstream_model::quarantine::Reason;
 use std::collections::BTreeMap;
 
+/// Rows that a transform sees at once: enough to work in columns, and few enough that one bad row costs the evaluation of few good ones again.
+const CHUNK_ROWS: usize = 8_192;
+
+/// Messages among which the ones to blame are looked for one by one: halving them further would cost more evaluations, where many are bad.
+const SINGLY_MESSAGES: usize = 64;
+
 impl Decoder {
     /// Everything that was pushed since the last time. What was learned of the schema stays.
     pub fn finish(&mut self) -> Decoded {
@@ -72,13 +78,20 @@ impl Decoder {
         }
         let waiting = if input.num_rows() == 0 { Vec::new() } else { waiting };
         let mut done = Vec::new();
-        self.evaluate(&transform, &input, &waiting, &mut done);
+        let (mut rest, mut row) = (waiting.as_slice(), 0);
+        while !rest.is_empty() {
+            let (count, rows) = chunk(rest);
+            let (now, later) = rest.split_at(count);
+            self.evaluate(&transform, &input.slice(row, rows), now, &mut done);
+            (rest, row) = (later, row + rows);
+        }
         let readings = join(&transform.table_schema(), &done);
         self.transform = Some(transform);
         readings
     }
 
-    /// Evaluates the messages together. Where that fails, each half for itself, so that only the message that is to blame goes to quarantine.
+    /// Evaluates the messages together. Where that fails, each half for itself, and few of them one by one, so that only the message that is to blame goes to
+    /// quarantine. However many are, a row is evaluated at most [`CHUNK_ROWS`]`.ilog2()` times.
     fn evaluate(
         &mut self,
         transform: &Transform,
@@ -96,10 +109,13 @@ impl Decoder {
             }
             Err(error) if waiting.len() == 1 => self.refuse(&waiting[0], error.to_string()),
             Err(_) => {
-                let (left, right) = waiting.split_at(waiting.len() / 2);
-                let rows = left.iter().map(|message| message.rows).sum();
-                self.evaluate(transform, &input.slice(0, rows), left, done);
-                self.evaluate(transform, &input.slice(rows, input.num_rows() - rows), right, done);
+                let part = if waiting.len() > SINGLY_MESSAGES { waiting.len().div_ceil(2) } else { 1 };
+                let mut row = 0;
+                for messages in waiting.chunks(part) {
+                    let rows = messages.iter().map(|message| message.rows).sum();
+                    self.evaluate(transform, &input.slice(row, rows), messages, done);
+                    row += rows;
+                }
             }
         }
     }
@@ -136,6 +152,18 @@ impl Decoder {
             range.quarantined += 1;
         }
     }
+}
+
+/// How many of the first messages are evaluated at once, and their rows: no more than [`CHUNK_ROWS`], but at least one message.
+fn chunk(waiting: &[Waiting]) -> (usize, usize) {
+    let (mut messages, mut rows) = (0, 0);
+    for message in waiting {
+        if messages > 0 && rows + message.rows > CHUNK_ROWS {
+            break;
+        }
+        (messages, rows) = (messages + 1, rows + message.rows);
+    }
+    (messages, rows)
 }
 
 fn join(schema: &SchemaRef, batches: &[RecordBatch]) -> RecordBatch {

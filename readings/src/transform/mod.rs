@@ -10,7 +10,6 @@ mod plan;
 
 pub use error::TransformError;
 
-use crate::names::fold;
 use crate::schema::{InputSchema, with_reserved};
 use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::compute::{CastOptions, cast_with_options, filter_record_batch};
@@ -18,7 +17,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use datafusion::physical_expr::PhysicalExpr;
-use millstream_model::column::reserved;
+use millstream_model::column::{fold_column_name, reserved};
 use millstream_model::stream::Stream;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -69,7 +68,7 @@ impl Transform {
     pub(crate) fn compile(sql: &str, input: &InputSchema) -> Result<Self, TransformError> {
         let input = input.to_arrow();
         let plan = plan::plan(sql, &input)?;
-        let computed = plan.computed.iter().map(|name| fold(name)).collect();
+        let computed = plan.computed.iter().map(|name| fold_column_name(name)).collect();
         let steps = plan.compile()?;
         let (outputs, own) = outputs::outputs(&plan.columns)?;
         let transform = Self {

@@ -2,10 +2,9 @@
 
 use super::TransformError;
 use super::plan::Output;
-use crate::names::{fold, is_legal};
 use crate::schema::instant;
 use arrow::datatypes::{DataType, Field};
-use millstream_model::column::reserved;
+use millstream_model::column::{check_column_name, fold_column_name, reserved};
 use std::collections::HashSet;
 
 /// The table's own columns, and for each which output it is. Reserved columns that are handed on unchanged are left out: they are there anyway.
@@ -17,10 +16,10 @@ pub(super) fn outputs(columns: &[Output]) -> Result<(Vec<usize>, Vec<Field>), Tr
     let (mut places, mut fields) = (Vec::new(), Vec::new());
     for (place, column) in columns.iter().enumerate() {
         let name = &column.name;
-        if !is_legal(name) {
+        if check_column_name(name).is_err() {
             return Err(TransformError::BadName(name.clone()));
         }
-        if !names.insert(fold(name)) {
+        if !names.insert(fold_column_name(name)) {
             return Err(TransformError::Twice(name.clone()));
         }
         if reserved::is_reserved(name) {

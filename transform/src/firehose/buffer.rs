@@ -41,7 +41,7 @@ pub(crate) struct Batch {
     /// What the stream's columns are known to be, where that is kept.
     pub(crate) schema: Option<Learned>,
     /// Rows of the quarantine table, where that is another one.
-    pub(crate) quarantined: Vec<Quarantined>,
+    pub(crate) quarantined: RecordBatch,
     pub(crate) ranges: Vec<Decided>,
     pub(crate) mismatches: Vec<Mismatch>,
     /// The last record of each partition.
@@ -91,8 +91,13 @@ impl Buffer {
         }
     }
 
-    /// Everything since the last call; what was learned of the columns stays.
-    pub(crate) fn finish(&mut self) -> Batch {
+    /// Everything in it, and the buffer without it; what was learned of the columns stays. It evaluates the stream's transform: not for an async thread.
+    pub(crate) fn finish(mut self) -> (Self, Batch) {
+        let batch = self.take();
+        (self, batch)
+    }
+
+    fn take(&mut self) -> Batch {
         let marks = std::mem::take(&mut self.marks);
         match &mut self.maker {
             Maker::Readings(decoder) => {
@@ -101,7 +106,7 @@ impl Buffer {
                 Batch {
                     rows: decoded.readings,
                     schema: Some(Learned { json: decoded.schema.to_json(), table: decoded.table_schema }),
-                    quarantined: decoded.quarantined,
+                    quarantined: quarantine_batch(&decoded.quarantined),
                     ranges: decided(&decoded.ranges),
                     mismatches: mismatches
                         .map(|((column, why), count)| Mismatch { column, why: why.to_owned(), count })
@@ -115,7 +120,7 @@ impl Buffer {
                 Batch {
                     rows: quarantine_batch(&unclaimed.rows),
                     schema: None,
-                    quarantined: Vec::new(),
+                    quarantined: quarantine_batch(&[]),
                     ranges: decided(&unclaimed.ranges),
                     mismatches: Vec::new(),
                     marks,

@@ -1,7 +1,7 @@
 //! Owning the partitions of a log topic: where the ledger stands, what a predecessor left half done, and whether this is the right log.
 
 use super::buffer::Buffer;
-use super::commit::lost;
+use super::commit::{grow, lost};
 use super::decision::{Decision, Mark};
 use super::error::FirehoseError;
 use super::fingerprint::fingerprint;
@@ -20,7 +20,8 @@ use std::sync::Arc;
 /// Table property: what the stream's columns are known to be.
 pub const INPUT_SCHEMA: &str = "millstream.input_schema";
 
-/// Table property: a number that is raised when the log was recreated on purpose. Absent is 0.
+/// Table property: a number in the names of the table's transactions. A table that begins anew has another one than the table before it, so that what quarantine
+/// knows of that one's offsets does not count. Absent is 0.
 pub const EPOCH: &str = "millstream.epoch";
 
 /// What a worker works with while it owns its partitions.
@@ -76,9 +77,7 @@ pub(crate) fn schema_app(table: &str) -> String {
 pub(crate) async fn own(work: &Work) -> Result<Step<Owned>, FirehoseError> {
     let quarantine = Table::open_or_create(&work.ingestion, QUARANTINE, &quarantine_definition()).await?;
     let ledger = match &work.duty {
-        Duty::Stream(stream) => {
-            Table::open_or_create(&work.ingestion, stream.name.as_str(), &definition(stream)?).await?
-        }
+        Duty::Stream(stream) => open_table(work, stream, &quarantine).await?,
         Duty::Unrouted => quarantine.clone(),
     };
     let snapshot = ledger.snapshot().await?;
@@ -112,7 +111,7 @@ pub(crate) async fn own(work: &Work) -> Result<Step<Owned>, FirehoseError> {
     };
     let intake = claim.open(work).await?;
     let buffer = match &work.duty {
-        Duty::Stream(stream) => Buffer::readings(decoder(stream, claim.snapshot.property(INPUT_SCHEMA))?),
+        Duty::Stream(stream) => Buffer::readings(decoder(stream, &claim.snapshot)?),
         Duty::Unrouted => Buffer::unclaimed(work.settings.unclaimed),
     };
     Ok(Step::Done(Owned { claim, buffer, intake }))
@@ -123,10 +122,31 @@ fn broken(stream: &Stream) -> impl Fn(TransformError) -> FirehoseError {
     move |source| FirehoseError::Definition { stream: stream.clone(), source }
 }
 
-fn definition(stream: &Stream) -> Result<TableDefinition, FirehoseError> {
+/// The stream's table, made if there is none: in an epoch of which quarantine knows nothing yet.
+async fn open_table(work: &Work, stream: &Stream, quarantine: &Table) -> Result<Table, FirehoseError> {
+    let name = stream.name.as_str();
+    if let Some(table) = Table::open(&work.ingestion, name).await? {
+        return Ok(table);
+    }
+    let snapshot = quarantine.snapshot().await?;
+    let last = apps(&snapshot, &stream.name.log_topic()).map(|(epoch, _)| epoch).max();
+    let definition = definition(stream, last.map_or(0, |epoch| epoch + 1))?;
+    Ok(Table::open_or_create(&work.ingestion, name, &definition).await?)
+}
+
+/// The transactions of a log topic's partitions in a table, each with its epoch.
+fn apps<'s>(snapshot: &'s Snapshot, topic: &LogTopic) -> impl Iterator<Item = (i64, &'s str)> {
+    let prefix = format!("millstream/{}/{topic}/", snapshot.table());
+    snapshot.txns().filter_map(move |(app, _)| {
+        let (epoch, _) = app.strip_prefix(&prefix)?.split_once('/')?;
+        Some((epoch.parse().ok()?, app))
+    })
+}
+
+fn definition(stream: &Stream, epoch: i64) -> Result<TableDefinition, FirehoseError> {
     let input = InputSchema::declared(stream);
     let schema = table_schema(stream, None, &input).map_err(broken(stream))?;
-    let properties = [(INPUT_SCHEMA, input.to_json()), (EPOCH, "0".to_owned())];
+    let properties = [(INPUT_SCHEMA, input.to_json()), (EPOCH, epoch.to_string())];
     Ok(TableDefinition {
         schema,
         partition_by: vec![reserved::DATE.to_owned()],
@@ -140,13 +160,17 @@ pub(crate) fn quarantine_definition() -> TableDefinition {
     TableDefinition { schema: quarantine_schema(), partition_by: vec![reserved::DATE.to_owned()], properties }
 }
 
-fn decoder(stream: &Arc<Stream>, input_schema: Option<&str>) -> Result<Decoder, FirehoseError> {
-    let input = match input_schema {
+fn decoder(stream: &Arc<Stream>, snapshot: &Snapshot) -> Result<Decoder, FirehoseError> {
+    let input = match snapshot.property(INPUT_SCHEMA) {
         Some(json) => InputSchema::restore(stream, json)
             .map_err(|source| FirehoseError::Columns { stream: stream.name.to_string(), source })?,
         None => InputSchema::declared(stream),
     };
-    Decoder::new(Arc::clone(stream), input).map_err(broken(stream))
+    // A definition that the table contradicts is refused now, not with the first message.
+    let wanted = table_schema(stream, None, &input).map_err(broken(stream))?;
+    grow(stream.name.as_str(), &snapshot.schema(), &wanted)?;
+    let decoder = Decoder::new(Arc::clone(stream), input).map_err(broken(stream))?;
+    Ok(decoder.for_table(&snapshot.schema()))
 }
 
 fn epoch(table: &str, snapshot: &Snapshot) -> Result<i64, FirehoseError> {
@@ -187,13 +211,8 @@ async fn last_decision(
     snapshot: &Snapshot,
     topic: &LogTopic,
 ) -> Result<Option<Decision>, FirehoseError> {
-    let prefix = format!("millstream/{}/{topic}/", ledger.name());
     // Each decision carries the transactions of all partitions, so any of the newest epoch leads to it.
-    let apps = snapshot.txns().filter_map(|(app, _)| {
-        let (epoch, _) = app.strip_prefix(&prefix)?.split_once('/')?;
-        Some((epoch.parse::<i64>().ok()?, app))
-    });
-    let Some((_, newest)) = apps.max() else { return Ok(None) };
+    let Some((_, newest)) = apps(snapshot, topic).max() else { return Ok(None) };
     let version = ledger.version_of_txn(newest).await?;
     let Some(version) = version else {
         tracing::warn!(

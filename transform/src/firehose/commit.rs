@@ -17,10 +17,9 @@ use crate::backoff::chain;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use millstream_lake::{NewFile, Operation, Outcome, Plan, Table, WriteOptions};
-use millstream_model::column::reserved;
+use millstream_model::column::{fold_column_name, reserved};
 use millstream_model::name::{Partition, QUARANTINE};
-use millstream_readings::quarantine_batch;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -39,12 +38,14 @@ pub(crate) async fn flush(
     }
     let mut files = upload(work, &claim.ledger, &batch.rows).await?;
     let quarantine = match &claim.quarantine {
-        Some(table) => upload(work, table, &quarantine_batch(&batch.quarantined)).await?,
+        Some(table) => upload(work, table, &batch.quarantined).await?,
         None => Vec::new(),
     };
-    let decision = decide(claim, batch, closed, quarantine);
+    let mut decision = decide(claim, batch, closed, quarantine);
     let tags = decision.tags();
-    files.iter_mut().for_each(|file| file.tags.extend(tags.clone()));
+    for file in files.iter_mut().chain(&mut decision.quarantine) {
+        file.tags.extend(tags.clone());
+    }
     let bytes: u64 = files.iter().map(|file| file.size).sum();
     let count = files.len();
 
@@ -72,7 +73,7 @@ pub(crate) async fn flush(
         readings = rows.readings,
         quarantined = rows.quarantined,
         dropped = rows.dropped,
-        mismatches = decision.mismatches.iter().map(|mismatch| mismatch.count).sum::<u64>(),
+        mismatches = decision.mismatches_in_words(),
         files = count,
         bytes,
         elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -183,12 +184,25 @@ async fn evolve(work: &Work, claim: &mut Claim, learned: &Learned) -> Result<Ste
 }
 
 /// The table's columns and those that the rows have beside them; `None` if there are none. A column never leaves a table and never changes its type.
-fn grow(table: &str, columns: &SchemaRef, wanted: &SchemaRef) -> Result<Option<SchemaRef>, FirehoseError> {
+pub(crate) fn grow(
+    table: &str,
+    columns: &SchemaRef,
+    wanted: &SchemaRef,
+) -> Result<Option<SchemaRef>, FirehoseError> {
+    let known: HashMap<String, _> =
+        columns.fields().iter().map(|field| (fold_column_name(field.name()), field)).collect();
     let mut new = Vec::new();
     for field in wanted.fields() {
-        match columns.field_with_name(field.name()) {
-            Ok(known) if known.data_type() == field.data_type() => {}
-            Ok(known) => {
+        match known.get(&fold_column_name(field.name())) {
+            Some(known) if known.name() != field.name() => {
+                return Err(FirehoseError::ColumnCase {
+                    table: table.to_owned(),
+                    column: field.name().clone(),
+                    in_table: known.name().clone(),
+                });
+            }
+            Some(known) if known.data_type() == field.data_type() => {}
+            Some(known) => {
                 return Err(FirehoseError::ColumnType {
                     table: table.to_owned(),
                     column: field.name().clone(),
@@ -196,7 +210,7 @@ fn grow(table: &str, columns: &SchemaRef, wanted: &SchemaRef) -> Result<Option<S
                     wanted: field.data_type().to_string(),
                 });
             }
-            Err(_) => new.push(Arc::clone(field)),
+            None => new.push(Arc::clone(field)),
         }
     }
     if new.is_empty() {
@@ -288,9 +302,12 @@ mod tests {
     }
 
     #[test]
-    fn a_column_of_another_type_is_refused() {
+    fn a_column_of_another_type_or_case_is_refused() {
         let error =
             grow("t", &schema(&[("a", DataType::Utf8)]), &schema(&[("a", DataType::Float64)])).unwrap_err();
         assert!(matches!(error, FirehoseError::ColumnType { column, .. } if column == "a"));
+        let error =
+            grow("t", &schema(&[("a", DataType::Utf8)]), &schema(&[("A", DataType::Utf8)])).unwrap_err();
+        assert!(matches!(error, FirehoseError::ColumnCase { column, .. } if column == "A"));
     }
 }

@@ -15,6 +15,9 @@ use std::collections::BTreeMap;
 /// The key of a decision in a commit's metadata.
 pub(crate) const INFO: &str = "millstream";
 
+/// So many columns are named in a line of the log; the commit has them all.
+const TOLD_MAX: usize = 16;
+
 /// Where a partition stands: the last offset with an outcome, and what the record there looked like.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Mark {
@@ -101,6 +104,19 @@ impl Decision {
         totals
     }
 
+    /// Which columns had values that did not fit them, the worst first, for the log's reader; `None` if all fitted.
+    pub(crate) fn mismatches_in_words(&self) -> Option<String> {
+        let mut worst: Vec<&Mismatch> = self.mismatches.iter().collect();
+        worst.sort_by_key(|mismatch| std::cmp::Reverse(mismatch.count));
+        let told = worst.iter().take(TOLD_MAX);
+        let mut words: Vec<String> =
+            told.map(|Mismatch { column, why, count }| format!("{column} {why} {count}")).collect();
+        if worst.len() > TOLD_MAX {
+            words.push(format!("{} more columns", worst.len() - TOLD_MAX));
+        }
+        (!words.is_empty()).then(|| words.join(", "))
+    }
+
     /// What stands in the tags of each of its files. The counts are the flush's, not the file's: whoever adds them up counts each flush once.
     pub(crate) fn tags(&self) -> BTreeMap<String, String> {
         let totals = self.totals();
@@ -174,6 +190,7 @@ mod tests {
                 && !read.is_about(&"millstream.t".parse().unwrap(), 1)
         );
         assert_eq!(read.tags()["millstream.ranges"], "1:3-9");
+        assert_eq!(read.mismatches_in_words().as_deref(), Some("temp type_mismatch 4"));
     }
 
     #[test]

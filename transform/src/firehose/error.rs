@@ -3,7 +3,7 @@
 use millstream_lake::LakeError;
 use millstream_log::LogError;
 use millstream_model::fault::Fault;
-use millstream_model::name::{Offset, TopicPartition};
+use millstream_model::name::{Offset, QUARANTINE, TopicPartition};
 use millstream_readings::{SchemaError, TransformError};
 use thiserror::Error;
 
@@ -12,8 +12,9 @@ use thiserror::Error;
 pub enum FirehoseError {
     /// The table holds more of the partition than the log does.
     #[error(
-        "table {table} holds {partition} up to offset {committed}, but the log ends before offset {next}: it is not the log that the table was filled from; \
-         put that log back, or, to take up the new one from its beginning, raise the table property `millstream.epoch`"
+        "table {table} holds {partition} up to offset {committed}, but the log ends before offset {next}: it is not the log that the table was filled from, or it has lost its end; \
+         nothing was changed; put the log's directory or the folders of the ingestion bucket back from a backup; or, giving up what the table holds, {}",
+        anew(.table)
     )]
     OtherLog {
         /// The table.
@@ -28,7 +29,9 @@ pub enum FirehoseError {
     /// The record at the last committed offset is another than the one that was committed.
     #[error(
         "the record at offset {committed} of {partition} is not the one that was committed to table {table} (fingerprint {found}, expected {expected}): \
-         it is not the log that the table was filled from; put that log back, or, to take up the new one from its beginning, raise the table property `millstream.epoch`"
+         it is not the log that the table was filled from; nothing was changed; put the log's directory or the folders of the ingestion bucket back from a backup; \
+         or, giving up what the table holds, {}",
+        anew(.table)
     )]
     OtherRecord {
         /// The table.
@@ -45,7 +48,8 @@ pub enum FirehoseError {
     /// Records that were never committed are gone from the log.
     #[error(
         "{partition} begins at offset {first}, but table {table} holds it only up to before offset {wanted}: the records between are gone from the log; \
-         put a log back that has them, or, to go on without them, raise the table property `millstream.epoch` and take a log that begins at offset 0"
+         nothing was changed; put the log's directory back from a backup that has them; or, giving up them and what the table and the log hold, {}",
+        all_anew(.table, .partition)
     )]
     Gap {
         /// The table.
@@ -82,6 +86,26 @@ pub enum FirehoseError {
         in_table: String,
         /// Its type by the definition.
         wanted: String,
+    },
+    /// A column would differ only by case from one that the table has.
+    #[error(
+        "table {table} cannot have the column {column} beside {in_table}, which differs only by case; give the column another name"
+    )]
+    ColumnCase {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+        /// The table's column.
+        in_table: String,
+    },
+    /// The end of decoding was lost: the runtime is shutting down, or it panicked. The messages are in the log.
+    #[error("failed to finish decoding for table {table}")]
+    Interrupted {
+        /// The table.
+        table: String,
+        /// What the runtime said.
+        source: tokio::task::JoinError,
     },
     /// A commit was made that cannot be written down.
     #[error("failed to write the commit's decision")]
@@ -138,16 +162,65 @@ impl FirehoseError {
             // Somebody who commits faster has trimmed meanwhile; whether records are really missing is seen when the partitions are owned again.
             Self::Log(LogError::Trimmed { .. }) => Fault::Reload,
             Self::Log(error) => error.fault(),
-            Self::Lost { .. } => Fault::Reload,
+            Self::Lost { .. } | Self::Interrupted { .. } => Fault::Reload,
             Self::OtherLog { .. }
             | Self::OtherRecord { .. }
             | Self::Gap { .. }
             | Self::Property { .. }
             | Self::ColumnType { .. }
+            | Self::ColumnCase { .. }
             | Self::Decision(_)
             | Self::Columns { .. }
             | Self::Undrained { .. }
             | Self::Definition { .. } => Fault::Stop,
         }
+    }
+}
+
+/// How a table begins anew with the log that there is. Quarantine is no table for itself: what the streams' last commits put there is looked up in it.
+fn anew(table: &str) -> String {
+    if table == QUARANTINE {
+        return EVERYTHING.to_owned();
+    }
+    format!(
+        "stop the program and move the folder `{table}` of the ingestion bucket away: the table begins anew with what the log holds now"
+    )
+}
+
+/// How a table and its part of the log begin anew.
+fn all_anew(table: &str, partition: &TopicPartition) -> String {
+    if table == QUARANTINE {
+        return EVERYTHING.to_owned();
+    }
+    let topic = &partition.topic;
+    format!(
+        "stop the program and move the folder `{table}` of the ingestion bucket and the folder `{topic}` of the log's directory away: both begin anew"
+    )
+}
+
+const EVERYTHING: &str = "stop the program and move all folders of the ingestion bucket and the log's directory away: everything begins anew";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use millstream_model::name::{LogTopic, Partition, StreamName};
+
+    fn gap(table: &str, topic: LogTopic) -> String {
+        let partition = TopicPartition { topic, partition: Partition(0) };
+        FirehoseError::Gap { table: table.to_owned(), partition, wanted: Offset(3), first: Offset(9) }
+            .to_string()
+    }
+
+    #[test]
+    fn a_refusal_says_what_a_person_can_do_today() {
+        let topic = "telemetry".parse::<StreamName>().unwrap().log_topic();
+        assert_eq!(
+            gap("telemetry", topic),
+            "millstream.telemetry/0 begins at offset 9, but table telemetry holds it only up to before offset 3: the records between are gone from the log; \
+             nothing was changed; put the log's directory back from a backup that has them; or, giving up them and what the table and the log hold, \
+             stop the program and move the folder `telemetry` of the ingestion bucket and the folder `millstream.telemetry` of the log's directory away: \
+             both begin anew"
+        );
+        assert!(gap(QUARANTINE, LogTopic::unrouted()).ends_with(EVERYTHING));
     }
 }

@@ -1,5 +1,7 @@
 //! Regressions of the commit protocol, one a hazard.
 
+mod columns;
+mod ledger;
 mod model;
 
 use super::claim::{self, EPOCH};
@@ -140,7 +142,7 @@ async fn of_two_workers_one_is_fenced_and_drops_its_buffer() {
     let mut owned = own(&first).await;
     read(&first, &mut owned).await;
     drain(&world).await.unwrap();
-    let batch = owned.buffer.finish();
+    let (_, batch) = owned.buffer.finish();
     let flushed = flush(&first, &mut owned.claim, batch, Closed::Age).await.unwrap();
     assert!(matches!(flushed, Step::Lost(_)), "{flushed:?}");
     drain(&world).await.unwrap();
@@ -164,7 +166,7 @@ async fn a_worker_that_knows_older_columns_is_refused() {
         .await
         .unwrap();
     assert!(matches!(outcome, Outcome::Applied { .. }), "{}", lost(&outcome));
-    let batch = owned.buffer.finish();
+    let (_, batch) = owned.buffer.finish();
     let flushed = flush(&slow, &mut owned.claim, batch, Closed::Age).await.unwrap();
     assert!(matches!(flushed, Step::Lost(_)), "{flushed:?}");
     assert_eq!(origins(&world.ingestion(), "telemetry").await, []);

@@ -75,10 +75,11 @@ impl<'w> Worker<'w> {
                 Event::Drained => return self.last_flush().await,
                 Event::LogFailed(error) => return Err(error.into()),
             };
-            if let Some(closed) = close
-                && let Step::Lost(why) = self.flush(closed).await?
-            {
-                return Ok(Step::Lost(why));
+            if let Some(closed) = close {
+                self = match self.flush(closed).await? {
+                    Step::Done(worker) => worker,
+                    Step::Lost(why) => return Ok(Step::Lost(why)),
+                };
             }
         }
     }
@@ -133,21 +134,32 @@ impl<'w> Worker<'w> {
         Ok(self.intake.end_here(self.work.log.as_ref()).await?)
     }
 
-    async fn last_flush(&mut self) -> Result<Step<()>, FirehoseError> {
-        if self.buffer.is_empty() { Ok(Step::Done(())) } else { self.flush(Closed::Shutdown).await }
+    async fn last_flush(self) -> Result<Step<()>, FirehoseError> {
+        if self.buffer.is_empty() {
+            return Ok(Step::Done(()));
+        }
+        Ok(match self.flush(Closed::Shutdown).await? {
+            Step::Done(_) => Step::Done(()),
+            Step::Lost(why) => Step::Lost(why),
+        })
     }
 
-    async fn flush(&mut self, closed: Closed) -> Result<Step<()>, FirehoseError> {
+    /// Commits what is buffered. A worker that has lost its partitions is gone, and its buffer with it.
+    async fn flush(mut self, closed: Closed) -> Result<Step<Self>, FirehoseError> {
         self.filled = None;
-        let batch = self.buffer.finish();
-        let flushed = flush(self.work, &mut self.claim, batch, closed).await?;
-        let draining = self.draining;
-        if matches!(flushed, Step::Done(())) {
-            self.work.report(|status| {
-                status.phase = if draining { Phase::Draining } else { Phase::Running };
-                status.last_error = None;
-            });
+        let buffer = self.buffer;
+        let finished = tokio::task::spawn_blocking(move || buffer.finish()).await;
+        let interrupted =
+            |source| FirehoseError::Interrupted { table: self.work.duty.table().to_owned(), source };
+        let (buffer, batch) = finished.map_err(interrupted)?;
+        self.buffer = buffer;
+        if let Step::Lost(why) = flush(self.work, &mut self.claim, batch, closed).await? {
+            return Ok(Step::Lost(why));
         }
-        Ok(flushed)
+        self.work.report(|status| {
+            status.phase = if self.draining { Phase::Draining } else { Phase::Running };
+            status.last_error = None;
+        });
+        Ok(Step::Done(self))
     }
 }

@@ -170,6 +170,8 @@ fn levels_of_the_topic_are_columns_and_win() {
             "{}",
             "line=2026-01-01T00:00:00Z site=berlin",
         ),
+        ("berlin/+12026-01-01T00:00:00Z/d1", ColumnType::Timestamp, Misfit::Extra, "{}", "site=berlin"),
+        ("berlin/0000-01-01T00:00:00Z/d1", ColumnType::Timestamp, Misfit::Extra, "{}", "site=berlin"),
         ("elsewhere", ColumnType::Long, Misfit::Extra, r#"{"site":"x"}"#, "site=x"),
     ] {
         let mut decoder = decoder(levelled(kind, misfit));
@@ -179,6 +181,41 @@ fn levels_of_the_topic_are_columns_and_win() {
         coherent(&decoded);
         assert_eq!(outcome(&decoded, 0), expected, "{topic} {payload}");
     }
+}
+
+/// A transform that is gone, or another tool, left columns in the table.
+#[test]
+fn a_field_becomes_a_column_of_the_table_with_its_type_or_not_at_all() {
+    use arrow::datatypes::{DataType, Field, Schema};
+    let left = [
+        ("temp_f", DataType::Float64),
+        ("level", DataType::Utf8),
+        ("count", DataType::Int64),
+        ("day", DataType::Date32),
+    ];
+    let table = Schema::new(left.map(|(name, kind)| Field::new(name, kind, true)).to_vec());
+    let payloads = [
+        r#"{"temp_f":"n/a","Level":"x","day":"2026-01-01","new":1}"#,
+        r#"{"temp_f":70,"level":5,"count":1.5}"#,
+        r#"{"Temp_F":70,"level":"low","count":2,"COUNT":3}"#,
+    ];
+    let mut decoder = decoder(stream()).for_table(&table);
+    for (offset, payload) in payloads.iter().enumerate() {
+        decoder.push(PARTITION, &stored(offset as i64, arrival(), "d1", payload), Micros(0));
+    }
+    let decoded = decoder.finish();
+    coherent(&decoded);
+    let outcomes: Vec<_> = (0..3).map(|offset| outcome(&decoded, offset)).collect();
+    assert_eq!(
+        outcomes,
+        [
+            r#"new=1.0 _extra={"temp_f":"n/a","Level":"x","day":"2026-01-01"}"#,
+            r#"temp_f=70.0 _extra={"level":5,"count":1.5}"#,
+            r#"level=low count=2 _extra={"Temp_F":70,"COUNT":3}"#,
+        ]
+    );
+    let mismatched = ["count", "level", "temp_f"].map(|name| ((name.to_owned(), "type_mismatch"), 1));
+    assert_eq!(decoded.mismatches, BTreeMap::from(mismatched));
 }
 
 #[test]

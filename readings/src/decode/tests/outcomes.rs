@@ -6,7 +6,7 @@ use super::{
 };
 use crate::quarantine::{quarantine_batch, quarantine_schema, unrouted};
 use arrow::array::AsArray;
-use millstream_model::arrival::Arrival;
+use millstream_model::arrival::{Arrival, LOST};
 use millstream_model::name::Offset;
 use millstream_model::quarantine::Reason;
 use millstream_model::record::{Record, Stored};
@@ -184,6 +184,24 @@ fn a_cut_payload_and_an_unclaimed_topic() {
         ("telemetry", "2026-11-21")
     );
     assert_eq!(quarantine_batch(&[]).num_rows(), 0);
+}
+
+#[test]
+fn what_a_repair_of_the_log_could_not_save_is_counted() {
+    let lost = || Stored {
+        offset: Offset(0),
+        record: Record { headers: vec![(LOST.to_owned(), Vec::new().into())], ..Record::default() },
+    };
+    let mut decoder = decoder(stream());
+    decoder.push(PARTITION, &lost(), ARRIVAL);
+    let decoded = decoder.finish();
+    coherent(&decoded);
+    for message in [&decoded.quarantined[0], &unrouted(PARTITION, &lost(), ARRIVAL)] {
+        assert_eq!(
+            (message.reason, message.detail.as_str(), message.received_at),
+            (Reason::Empty, "the log was repaired: this message is lost", ARRIVAL)
+        );
+    }
 }
 
 #[test]

@@ -68,6 +68,23 @@ fn a_transform_that_fails_on_a_row_costs_that_message_only() {
 }
 
 #[test]
+fn many_failures_in_many_chunks_leave_the_others_in_their_order() {
+    let message = |i: usize| match i % 3 {
+        0 => "{\"s\":\"bad\"}".to_owned(),
+        1 => format!("[{{\"s\":\"{i}\"}},{{\"s\":\"{i}\"}}]"),
+        _ => format!("{{\"s\":\"{i}\"}}"),
+    };
+    let payloads: Vec<_> = (0..20_000).map(message).collect();
+    let decoded = decode(transforming("select cast(s as bigint) as n2 from input"), &payloads);
+    let range = decoded.ranges[&PARTITION];
+    assert_eq!((range.messages, range.quarantined, range.readings), (20_000, 6_667, 2 * 6_667 + 6_666));
+    assert_eq!(
+        (outcome(&decoded, 19_999).as_str(), outcome(&decoded, 8_191).as_str()),
+        ("n2=19999 | n2=19999", "n2=8191 | n2=8191")
+    );
+}
+
+#[test]
 fn division_by_zero_is_a_failure_too() {
     let decoded =
         decode(transforming("select 10 / n as q from input"), &[r#"{"n":5}"#, r#"{"n":0}"#, r#"{"n":2}"#]);
