@@ -132,7 +132,7 @@ mod tests {
             for table in made {
                 let snapshot = table.unwrap().snapshot().await.unwrap();
                 assert_eq!(snapshot.version(), 0);
-                ids.push(snapshot.metadata().id().to_owned());
+                ids.push(snapshot.id().to_owned());
             }
             ids.dedup();
             assert_eq!((ids.len(), commits(&bucket).await), (1, 1));

@@ -4,6 +4,8 @@
 //! synced, and only then renamed (or hard-linked, where it must not exist yet) to its place, whose directory is synced before the call returns.
 //! Deleting is not synced: a deletion that is undone by a power cut harms nobody.
 
+mod rooted;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
@@ -15,12 +17,11 @@ use object_store::{
     ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
     RenameOptions, RenameTargetMode, Result, UploadPart,
 };
-use std::collections::HashSet;
+use rooted::Rooted;
 use std::fs::File;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use std::{fmt, io};
 use uuid::Uuid;
@@ -41,9 +42,7 @@ pub(crate) struct Durable {
 /// What syncs, and how often it did.
 #[derive(Debug)]
 struct Disk {
-    root: PathBuf,
-    /// Directories whose own entry in their parent is known to be on disk, so that only they themselves need a sync. Written by every publishing call.
-    rooted: Mutex<HashSet<PathBuf>>,
+    rooted: Rooted,
     files_synced: AtomicU64,
     directories_synced: AtomicU64,
 }
@@ -61,8 +60,7 @@ impl Durable {
         let inner = LocalFileSystem::new_with_prefix(&root)?;
         sweep(&root.join(STAGING));
         let disk = Disk {
-            root,
-            rooted: Mutex::default(),
+            rooted: Rooted::new(root),
             files_synced: AtomicU64::new(0),
             directories_synced: AtomicU64::new(0),
         };
@@ -70,7 +68,7 @@ impl Durable {
     }
 
     pub(crate) fn root(&self) -> &std::path::Path {
-        &self.disk.root
+        self.disk.rooted.root()
     }
 
     fn staged() -> Path {
@@ -147,23 +145,19 @@ impl Disk {
         Ok(())
     }
 
-    /// The directory of `path`; and, the first time it is met, those above it up to the root, since they may have been made for it.
+    /// The directory of `path`, and those above it that may be new.
     fn sync_directory_of(&self, path: &std::path::Path) -> io::Result<()> {
-        for directory in path.ancestors().skip(1) {
+        self.rooted.sync_directory_of(path, |directory| {
             File::open(directory)?.sync_all()?;
             self.directories_synced.fetch_add(1, Ordering::Relaxed);
-            let new = self.rooted.lock().unwrap_or_else(PoisonError::into_inner).insert(directory.to_owned());
-            if !new || directory == self.root {
-                break;
-            }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }
 
 impl fmt::Display for Durable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Durable({})", self.disk.root.display())
+        write!(f, "Durable({})", self.root().display())
     }
 }
 

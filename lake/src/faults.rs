@@ -49,6 +49,7 @@ struct State {
     uploads_to_fail: u32,
     late: Option<(Path, PutPayload)>,
     log_puts: u64,
+    requests: u64,
 }
 
 #[derive(Debug)]
@@ -104,6 +105,16 @@ impl FaultyStore {
     #[must_use]
     pub fn log_puts(&self) -> u64 {
         self.state().log_puts
+    }
+
+    /// How many requests were made, of whatever kind.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.state().requests
+    }
+
+    fn count(&self) {
+        self.state().requests += 1;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -210,6 +221,7 @@ impl fmt::Display for FaultyStore {
 #[deny(clippy::missing_trait_methods)]
 impl ObjectStore for FaultyStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        self.count();
         if self.broken_create {
             let overwrite = PutOptions { mode: PutMode::Overwrite, ..opts };
             return self.inner.put_opts(location, payload, overwrite).await;
@@ -226,25 +238,30 @@ impl ObjectStore for FaultyStore {
         location: &Path,
         opts: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
+        self.count();
         self.before_upload()?;
         self.inner.put_multipart_opts(location, opts).await
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.count();
         self.before_read(location).await?;
         self.inner.get_opts(location, options).await
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.count();
         self.before_read(location).await?;
         self.inner.get_ranges(location, ranges).await
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.count();
         self.inner.delete_stream(locations)
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.count();
         self.inner.list(prefix)
     }
 
@@ -253,18 +270,22 @@ impl ObjectStore for FaultyStore {
         prefix: Option<&Path>,
         offset: &Path,
     ) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.count();
         self.inner.list_with_offset(prefix, offset)
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.count();
         self.inner.list_with_delimiter(prefix).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.count();
         self.inner.copy_opts(from, to, options).await
     }
 
     async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
+        self.count();
         self.inner.rename_opts(from, to, options).await
     }
 }

@@ -1,4 +1,8 @@
 //! How a handle comes to know the latest version: by replaying the log once, and from then on commit by commit.
+//!
+//! `checkpoint` finds where replaying may begin.
+
+mod checkpoint;
 
 use crate::snapshot::Txn;
 use crate::table::{READ_AHEAD, Table};
@@ -6,11 +10,11 @@ use crate::{DataFile, LakeError, Snapshot};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use bytes::Bytes;
+use checkpoint::{Checkpoint, newest_checkpoint};
 use deltalake_core::DeltaTableError;
 use deltalake_core::kernel::{Action, EagerSnapshot};
 use futures::{StreamExt, TryStreamExt, stream};
-use object_store::ObjectStoreExt;
-use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStoreExt};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::collections::BTreeMap;
@@ -27,15 +31,10 @@ pub(crate) struct Latest {
     pub(crate) snapshot: Arc<Snapshot>,
     /// The version of the newest checkpoint that is known of.
     pub(crate) checkpoint: Option<i64>,
+    /// The file of the commit that made `snapshot`, while it is in the log: a table that is made anew in this one's place has another there, or none.
+    last: Option<ObjectMeta>,
     /// When the log was last seen to end with `snapshot`.
     looked: Instant,
-}
-
-/// The newest checkpoint of a log, and its files.
-#[derive(Debug, Default, PartialEq)]
-struct Checkpoint {
-    version: i64,
-    parts: Vec<Path>,
 }
 
 impl Latest {
@@ -60,67 +59,48 @@ impl Latest {
             snapshot.insert_file(DataFile::added(add, &schema));
         }
         let checkpoint = checkpoint.map(|checkpoint| checkpoint.version);
-        Ok(Some(Self { snapshot: Arc::new(snapshot), checkpoint, looked }))
+        let last = table.commit_meta(version).await?;
+        Ok(Some(Self { snapshot: Arc::new(snapshot), checkpoint, last, looked }))
     }
 
     /// Applies the commits that were made since. After an error that is worth a retry, it still is the version that it last reached.
     pub(crate) async fn refresh(&mut self, table: &Table) -> Result<(), LakeError> {
         if self.looked.elapsed() > TRUSTED {
-            let gone =
-                || LakeError::Gone { table: table.name().to_owned(), version: self.snapshot.version() };
-            *self = Self::load(table).await?.ok_or_else(gone)?;
-            return Ok(());
+            return self.reload(table).await;
         }
-        loop {
-            let looked = Instant::now();
+        let mut looked = Instant::now();
+        let version = self.snapshot.version();
+        let (last, mut following) =
+            futures::try_join!(table.commit_meta(version), table.commit_file(version + 1))?;
+        if !self.ends_with(last.as_ref()) {
+            return self.reload(table).await;
+        }
+        while let Some((file, actions)) = following {
             let next = self.snapshot.version() + 1;
-            let Some(actions) = table.actions(next).await? else {
-                self.looked = looked;
-                return Ok(());
-            };
             // Copies only while somebody else still holds the version before.
             Arc::make_mut(&mut self.snapshot).advance(next, actions)?;
+            self.last = Some(file);
+            looked = Instant::now();
+            following = table.commit_file(next + 1).await?;
         }
+        self.looked = looked;
+        Ok(())
     }
-}
 
-async fn newest_checkpoint(table: &Table, until: i64) -> Result<Option<Checkpoint>, LakeError> {
-    let store = table.store();
-    let listed = store.list(Some(&Path::from("_delta_log"))).try_collect::<Vec<_>>().await;
-    let listed = listed.map_err(|source| LakeError::Store {
-        action: "list the log of",
-        place: format!("table {}", table.name()),
-        source,
-    })?;
-    Ok(choose_checkpoint(listed.into_iter().map(|meta| meta.location), until))
-}
+    async fn reload(&mut self, table: &Table) -> Result<(), LakeError> {
+        let gone = || LakeError::Gone { table: table.name().to_owned(), version: self.snapshot.version() };
+        *self = Self::load(table).await?.ok_or_else(gone)?;
+        Ok(())
+    }
 
-/// `<version>.checkpoint.parquet`, or `<version>.checkpoint.<part>.<parts>.parquet` with all its parts.
-fn choose_checkpoint(paths: impl Iterator<Item = Path>, until: i64) -> Option<Checkpoint> {
-    let mut complete: BTreeMap<i64, Vec<Path>> = BTreeMap::new();
-    let mut split: BTreeMap<(i64, usize), Vec<Path>> = BTreeMap::new();
-    for path in paths {
-        let Some((version, rest)) = path.filename().and_then(|name| name.split_once(".checkpoint.")) else {
-            continue;
-        };
-        let Some(version) = version.parse().ok().filter(|version| *version <= until) else { continue };
-        let parts: Vec<&str> = rest.split('.').collect();
-        match parts[..] {
-            ["parquet"] => _ = complete.insert(version, vec![path.clone()]),
-            [_, of, "parquet"] => {
-                if let Ok(of) = of.parse() {
-                    split.entry((version, of)).or_default().push(path.clone());
-                }
-            }
-            _ => {}
-        }
+    /// Whether this is still the file that `snapshot` was made of; so it is taken to be where there was none.
+    fn ends_with(&self, found: Option<&ObjectMeta>) -> bool {
+        let Some(known) = &self.last else { return true };
+        found.is_some_and(|found| match (&known.e_tag, &found.e_tag) {
+            (Some(known), Some(found)) => known == found,
+            _ => (known.last_modified, known.size) == (found.last_modified, found.size),
+        })
     }
-    for ((version, of), parts) in split {
-        if parts.len() == of {
-            complete.entry(version).or_insert(parts);
-        }
-    }
-    complete.pop_last().map(|(version, parts)| Checkpoint { version, parts })
 }
 
 /// Every fence at version `until`: from the checkpoint, and from the commits after it.
@@ -182,29 +162,5 @@ fn collect_txns(batch: &RecordBatch, txns: &mut BTreeMap<String, Txn>) {
         if rows.is_valid(row) && apps.is_valid(row) {
             txns.insert(apps.value(row).to_owned(), Txn { value: versions.value(row), commit: None });
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_newest_complete_checkpoint_is_chosen() {
-        let check = |names: &[&str], until: i64, expected: Option<(i64, usize)>| {
-            let paths = names.iter().map(|name| Path::from(format!("_delta_log/{name}")));
-            let found = choose_checkpoint(paths, until)
-                .map(|checkpoint| (checkpoint.version, checkpoint.parts.len()));
-            assert_eq!(found, expected, "{names:?} until {until}");
-        };
-        let (one, two) =
-            ("00000000000000000001.checkpoint.parquet", "00000000000000000002.checkpoint.parquet");
-        let half = "00000000000000000003.checkpoint.0000000001.0000000002.parquet";
-        let other_half = "00000000000000000003.checkpoint.0000000002.0000000002.parquet";
-        check(&["00000000000000000001.json", "_last_checkpoint"], 9, None);
-        check(&[one, two], 9, Some((2, 1)));
-        check(&[one, two], 1, Some((1, 1)));
-        check(&[one, half], 9, Some((1, 1)));
-        check(&[one, half, other_half], 9, Some((3, 2)));
     }
 }

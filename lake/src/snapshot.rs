@@ -48,6 +48,12 @@ impl Snapshot {
         &self.table
     }
 
+    /// What tells this table from every other, also from one of the same name that was made in its place.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.metadata.id()
+    }
+
     /// The number of this version, from 0.
     #[must_use]
     pub fn version(&self) -> i64 {

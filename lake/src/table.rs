@@ -3,13 +3,12 @@
 use crate::refresh::Latest;
 use crate::{Bucket, CommitSummary, LakeError, Snapshot, bucket};
 use deltalake_core::kernel::Action;
-use deltalake_core::logstore::{
-    LogStoreRef, StorageConfig, default_logstore, get_actions, read_commit_entry,
-};
+use deltalake_core::logstore::{LogStoreRef, StorageConfig, default_logstore, get_actions};
 use deltalake_core::{DeltaTable, DeltaTableError, checkpoints};
 use futures::{StreamExt, TryStreamExt, stream};
 use millstream_model::fault::Fault;
-use object_store::ObjectStore;
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -101,7 +100,8 @@ impl Table {
         Ok(latest.is_some())
     }
 
-    /// The latest version. Costs one request when nothing has happened since this handle last looked.
+    /// The latest version. Costs two small requests, made at once, when nothing has happened since this handle last looked. A table that was made anew in this
+    /// one's place is noticed.
     ///
     /// # Errors
     /// `Store`, `Log`, `Json` when the log cannot be read, `Protocol` when somebody raised the table beyond us.
@@ -222,18 +222,50 @@ impl Table {
 
     /// The actions of a version; none if it is not in the log.
     pub(crate) async fn actions(&self, version: i64) -> Result<Option<Vec<Action>>, LakeError> {
+        Ok(self.commit_file(version).await?.map(|(_, actions)| actions))
+    }
+
+    /// The file of a version's commit, and what it says; none if it is not in the log.
+    pub(crate) async fn commit_file(
+        &self,
+        version: i64,
+    ) -> Result<Option<(ObjectMeta, Vec<Action>)>, LakeError> {
         let Ok(number) = u64::try_from(version) else { return Ok(None) };
-        let entry = read_commit_entry(self.inner.store.as_ref(), number).await;
-        let Some(bytes) = entry.map_err(|source| self.log_failed("read the log of", source))? else {
-            return Ok(None);
+        let file = match self.inner.store.get(&commit_path(version)).await {
+            Ok(file) => file,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(source) => return Err(self.log_unread(source)),
         };
-        get_actions(number, &bytes).map(Some).map_err(|source| self.log_failed("read the log of", source))
+        let meta = file.meta.clone();
+        let bytes = file.bytes().await.map_err(|source| self.log_unread(source))?;
+        let actions = get_actions(number, &bytes);
+        actions
+            .map(|actions| Some((meta, actions)))
+            .map_err(|source| self.log_failed("read the log of", source))
+    }
+
+    /// The file of a version's commit; none if it is not in the log.
+    pub(crate) async fn commit_meta(&self, version: i64) -> Result<Option<ObjectMeta>, LakeError> {
+        match self.inner.store.head(&commit_path(version)).await {
+            Ok(meta) => Ok(Some(meta)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(source) => Err(self.log_unread(source)),
+        }
+    }
+
+    pub(crate) fn log_unread(&self, source: object_store::Error) -> LakeError {
+        LakeError::Store { action: "read the log of", place: format!("table {}", self.inner.name), source }
     }
 
     pub(crate) async fn require_actions(&self, version: i64) -> Result<Vec<Action>, LakeError> {
         let gone = || LakeError::Gone { table: self.inner.name.clone(), version };
         self.actions(version).await?.ok_or_else(gone)
     }
+}
+
+/// Where the commit of a version lies in its table.
+fn commit_path(version: i64) -> Path {
+    Path::from(format!("_delta_log/{version:020}.json"))
 }
 
 impl fmt::Debug for Table {

@@ -11,10 +11,15 @@ use crate::table::Table;
 use crate::{LakeError, NewFile, Snapshot};
 use arrow::array::RecordBatch;
 use chrono::Utc;
+use futures::{StreamExt, TryStreamExt, stream};
 use millstream_model::column::reserved;
 use object_store::path::Path;
 use std::collections::BTreeMap;
 use uuid::Uuid;
+
+/// So many files of one batch are on their way at once: enough that a store's latency does not add up over the dates of a flush, few enough that their parts
+/// (`upload`) stay within some 100 MiB.
+const FILES_IN_FLIGHT: usize = 4;
 
 /// How the files of one batch are written.
 #[derive(Debug, Clone)]
@@ -45,7 +50,7 @@ impl Table {
     /// Uploads the rows, one file for each date among them; none for no rows. Nobody sees them until they are committed.
     ///
     /// Values are written as they are: each column must have the type that it has in the table. Memory beyond the batch and its sorted copy is bounded by a few parts
-    /// of an upload.
+    /// of each of a few uploads. When one file fails, the others are given up.
     ///
     /// # Errors
     /// `Refused` when a column is not the table's, `Rows` and `Parquet` when the rows cannot be encoded, `Store` when the upload fails.
@@ -66,11 +71,8 @@ impl Table {
             .blocking(move || arrange::arrange(&batch, &partition_by, &sort_by))
             .await?
             .map_err(|source| LakeError::Rows { table: self.name().to_owned(), source })?;
-        let mut files = Vec::with_capacity(slices.len());
-        for slice in slices {
-            files.push(self.write_file(slice, options).await?);
-        }
-        Ok(files)
+        let files = stream::iter(slices).map(|slice| self.write_file(slice, options));
+        files.buffered(FILES_IN_FLIGHT).try_collect().await
     }
 
     async fn write_file(&self, slice: arrange::Slice, options: &WriteOptions) -> Result<NewFile, LakeError> {

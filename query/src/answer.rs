@@ -1,6 +1,7 @@
 //! What a query gives: its rows as they come, and what it cost.
 
 use crate::error::QueryError;
+use crate::limits::TimeLimit;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
@@ -19,6 +20,7 @@ pub struct Answer {
     batches: SendableRecordBatchStream,
     plan: Arc<dyn ExecutionPlan>,
     started: Instant,
+    time: TimeLimit,
 }
 
 /// What a query has read so far.
@@ -38,8 +40,9 @@ impl Answer {
         batches: SendableRecordBatchStream,
         plan: Arc<dyn ExecutionPlan>,
         started: Instant,
+        time: TimeLimit,
     ) -> Self {
-        Self { sql, batches, plan, started }
+        Self { sql, batches, plan, started, time }
     }
 
     /// The same answer with each batch changed into one of another schema.
@@ -60,9 +63,11 @@ impl Answer {
     /// The next rows; `None` at the end.
     ///
     /// # Errors
-    /// When the query fails on the way.
+    /// When the query fails on the way, or has worked for longer than it may.
     pub async fn next(&mut self) -> Result<Option<RecordBatch>, QueryError> {
-        self.batches.next().await.transpose().map_err(|error| QueryError::from_datafusion(error, &self.sql))
+        let Self { sql, batches, time, .. } = self;
+        let next = async { batches.next().await.transpose() };
+        time.spend(async { next.await.map_err(|error| QueryError::from_datafusion(error, sql)) }).await
     }
 
     /// All rows, in memory: for results known to be small.

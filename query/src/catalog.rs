@@ -2,10 +2,11 @@
 //!
 //! Nothing is remembered between queries, so a query sees the tables as they are when it begins.
 
-use crate::runtime::{CATALOG, INGESTION, REPORTING};
+use crate::runtime::{INGESTION, REPORTING};
+use crate::schemas::Schemas;
 use crate::session::Lakehouse;
 use async_trait::async_trait;
-use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
+use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::error::{DataFusionError, Result};
 use millstream_lake::provider::SnapshotProvider;
 use millstream_lake::{Bucket, LakeError, Table};
@@ -14,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::Mutex;
 
 /// What one query can name.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct QueryCatalog {
     ingestion: Arc<BucketSchema>,
     reporting: Arc<BucketSchema>,
@@ -28,39 +29,19 @@ impl QueryCatalog {
         Self { ingestion, reporting }
     }
 
+    /// Both schemas.
+    pub(crate) fn schemas(&self) -> Arc<Schemas> {
+        Schemas::new([
+            (INGESTION, Arc::clone(&self.ingestion) as _),
+            (REPORTING, Arc::clone(&self.reporting) as _),
+        ])
+    }
+
     /// Lists both buckets, for what asks for names.
     pub(crate) async fn list(&self) -> std::result::Result<Vec<String>, LakeError> {
         let mut names = self.ingestion.list().await?.to_vec();
         names.extend(self.reporting.list().await?.iter().map(|name| format!("{REPORTING}.{name}")));
         Ok(names)
-    }
-}
-
-impl CatalogProviderList for QueryCatalog {
-    fn register_catalog(&self, _: String, _: Arc<dyn CatalogProvider>) -> Option<Arc<dyn CatalogProvider>> {
-        None
-    }
-
-    fn catalog_names(&self) -> Vec<String> {
-        vec![CATALOG.to_owned()]
-    }
-
-    fn catalog(&self, name: &str) -> Option<Arc<dyn CatalogProvider>> {
-        (name == CATALOG).then(|| Arc::new(self.clone()) as Arc<dyn CatalogProvider>)
-    }
-}
-
-impl CatalogProvider for QueryCatalog {
-    fn schema_names(&self) -> Vec<String> {
-        vec![INGESTION.to_owned(), REPORTING.to_owned()]
-    }
-
-    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
-        match name {
-            INGESTION => Some(Arc::clone(&self.ingestion) as _),
-            REPORTING => Some(Arc::clone(&self.reporting) as _),
-            _ => None,
-        }
     }
 }
 

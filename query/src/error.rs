@@ -32,7 +32,7 @@ pub enum QueryErrorKind {
     Forbidden,
     /// A value on which the query failed: a division by zero, text that is no number.
     Value,
-    /// It needs more memory or disk than it may have.
+    /// It needs more memory, disk or time than it may have.
     Resources,
     /// Reading the bucket failed.
     Storage,

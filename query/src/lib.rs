@@ -1,5 +1,5 @@
 //! SQL over the lake: `catalog` finds the tables a question names, `session` plans and runs it, `answer` hands over its rows,
-//! `print` writes them, `error` says what is wrong with a question and where, `report` computes what the reporting bucket keeps.
+//! `limits` bounds them, `print` writes them, `error` says what is wrong with a question and where, `report` computes what the reporting bucket keeps.
 //!
 //! It only reads: nothing here changes a table, a file or a setting.
 
@@ -10,6 +10,7 @@ mod limits;
 mod print;
 mod report;
 mod runtime;
+mod schemas;
 mod session;
 mod statement;
 

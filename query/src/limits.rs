@@ -1,8 +1,11 @@
 //! How much one session may use.
 
+use crate::error::{QueryError, QueryErrorKind};
 use std::path::PathBuf;
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
 
-/// Bounds of a session. All of its queries share them.
+/// Bounds of a session. All of its queries share the memory and the disk; each has the time for itself.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Bytes of memory for sorting, grouping and joining. What does not fit spills to disk.
@@ -13,12 +16,59 @@ pub struct Limits {
     pub spill_dir: Option<PathBuf>,
     /// How many partitions of a query run at a time; `None`: as many as there are cores.
     pub parallelism: Option<usize>,
+    /// How long one query may work. The time in which nobody asks for the next rows does not count.
+    pub time: Duration,
 }
 
 impl Default for Limits {
     /// 1 GiB of memory: a gateway on a machine of 4 GiB goes on beside the largest query. 16 GiB of spill: enough to sort what fits in
-    /// a small machine's bucket, and no full disk by a forgotten `order by`.
+    /// a small machine's bucket, and no full disk by a forgotten `order by`. 5 minutes: a join without a condition never ends, and what is meant to run longer
+    /// than a person waits is a report.
     fn default() -> Self {
-        Self { memory_bytes: 1 << 30, spill_bytes: 16 << 30, spill_dir: None, parallelism: None }
+        Self {
+            memory_bytes: 1 << 30,
+            spill_bytes: 16 << 30,
+            spill_dir: None,
+            parallelism: None,
+            time: Duration::from_secs(5 * 60),
+        }
+    }
+}
+
+/// The time of one query.
+#[derive(Debug)]
+pub(crate) struct TimeLimit {
+    limit: Duration,
+    spent: Duration,
+}
+
+impl TimeLimit {
+    pub(crate) fn new(limit: Duration) -> Self {
+        Self { limit, spent: Duration::ZERO }
+    }
+
+    /// Does a part of the query's work, or ends it when the time is over.
+    pub(crate) async fn spend<T>(
+        &mut self,
+        work: impl Future<Output = Result<T, QueryError>>,
+    ) -> Result<T, QueryError> {
+        let left = self.limit.saturating_sub(self.spent);
+        if left.is_zero() {
+            return Err(self.exceeded());
+        }
+        let began = Instant::now();
+        let done = timeout(left, work).await;
+        self.spent = self.spent.saturating_add(began.elapsed());
+        match done {
+            Ok(done) => done,
+            Err(_elapsed) => Err(self.exceeded()),
+        }
+    }
+
+    fn exceeded(&self) -> QueryError {
+        let message = format!("the query takes longer than the {:?} that it may take", self.limit);
+        QueryError::new(QueryErrorKind::Resources, message)
+            .hint("ask for less: fewer dates (where date >= …), and no join without a condition")
+            .hint("what is asked again and again is better kept as a report")
     }
 }

@@ -16,7 +16,6 @@ use arrow::datatypes::SchemaRef;
 use millstream_lake::{Bucket, Snapshot, Table};
 use sources::Sources;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// The definition of a report, understood.
 #[derive(Debug, Clone)]
@@ -105,7 +104,7 @@ impl ReportPlan {
                 ));
             }
         }
-        state.register_catalog_list(Arc::new(tables));
+        state.register_catalog_list(tables.catalog());
         let plan = plan(question, &state, sql).await?;
         let schema = normal::schema(plan.schema().as_arrow())?;
         if let Some(column) = partition_by {
@@ -152,11 +151,13 @@ impl Session {
         sources: &[ReportSource],
         only_dates: Option<&[i32]>,
     ) -> Result<Answer, QueryError> {
-        let started = Instant::now();
-        let question = Question::parse(&report.sql)?;
-        let state = self.state_over(Arc::new(Sources::versions(sources, only_dates)));
-        let plan = plan(question, &state, &report.sql).await?;
-        let answer = run(&state, &plan, &report.sql, started).await?;
+        let begin = async {
+            let question = Question::parse(&report.sql)?;
+            let state = self.state_over(Sources::versions(sources, only_dates).catalog());
+            let plan = plan(question, &state, &report.sql).await?;
+            run(&state, &plan, &report.sql).await
+        };
+        let answer = self.answer(&report.sql, begin).await?;
         normal::normalised(answer, report.schema())
     }
 }

@@ -3,18 +3,20 @@
 use crate::answer::Answer;
 use crate::catalog::QueryCatalog;
 use crate::error::{QueryError, QueryErrorKind, unknown_table};
-use crate::limits::Limits;
-use crate::runtime::blank_state;
+use crate::limits::{Limits, TimeLimit};
+use crate::runtime::{blank_state, yielding};
 use crate::statement::Question;
 use datafusion::catalog::CatalogProviderList;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::execute_stream;
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use millstream_lake::{Bucket, LakeError};
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The buckets that are asked.
 #[derive(Debug, Clone)]
@@ -29,6 +31,7 @@ pub struct Lakehouse {
 pub struct Session {
     lakehouse: Lakehouse,
     blank: SessionState,
+    time: Duration,
 }
 
 impl Session {
@@ -37,25 +40,39 @@ impl Session {
     /// # Errors
     /// When the directory to spill to cannot be used.
     pub async fn open(lakehouse: &Lakehouse, limits: Limits) -> Result<Self, QueryError> {
-        Ok(Self { lakehouse: lakehouse.clone(), blank: blank_state(&limits)? })
+        Ok(Self { lakehouse: lakehouse.clone(), blank: blank_state(&limits)?, time: limits.time })
     }
 
     /// Starts one statement. Every table it names is read at the version that is the latest now.
     ///
     /// # Errors
     /// When it is not exactly one statement, not a question, names what does not exist, makes no sense, or a bucket cannot be read. What fails
-    /// on a value or runs out of memory fails while the answer is read.
+    /// on a value or runs out of memory or time fails while the answer is read.
     pub async fn query(&self, sql: &str) -> Result<Answer, QueryError> {
+        self.answer(sql, async {
+            let question = Question::parse(sql)?;
+            let catalog = QueryCatalog::new(&self.lakehouse);
+            if question.asks_for_names() {
+                catalog.list().await.map_err(unlisted)?;
+            }
+            let state = self.state_over(catalog.schemas());
+            self.require_tables(&question, &state, &catalog, sql).await?;
+            let plan = plan(question, &state, sql).await?;
+            run(&state, &plan, sql).await
+        })
+        .await
+    }
+
+    /// The answer that `begin` begins, within the time that a query may take.
+    pub(crate) async fn answer(
+        &self,
+        sql: &str,
+        begin: impl Future<Output = Result<Running, QueryError>>,
+    ) -> Result<Answer, QueryError> {
         let started = Instant::now();
-        let question = Question::parse(sql)?;
-        let catalog = QueryCatalog::new(&self.lakehouse);
-        if question.asks_for_names() {
-            catalog.list().await.map_err(unlisted)?;
-        }
-        let state = self.state_over(Arc::new(catalog.clone()));
-        self.require_tables(&question, &state, &catalog, sql).await?;
-        let plan = plan(question, &state, sql).await?;
-        run(&state, &plan, sql, started).await
+        let mut time = TimeLimit::new(self.time);
+        let (batches, plan) = time.spend(begin).await?;
+        Ok(Answer::new(sql.to_owned(), batches, plan, started, time))
     }
 
     /// A state that knows these tables and begins now.
@@ -106,20 +123,41 @@ pub(crate) async fn plan(
         QueryError::new(QueryErrorKind::Forbidden, "this is not allowed: SQL only reads here")
             .hint(error.strip_backtrace())
     })?;
-    Ok(plan)
+    match compares_with_all_of(&plan) {
+        Ok(false) => Ok(plan),
+        Ok(true) => Err(QueryError::new(
+            QueryErrorKind::Forbidden,
+            "not supported: a comparison with ANY, SOME or ALL rows of a subquery",
+        )
+        .hint("compare with its greatest or least: > (select max(…) from …)")),
+        Err(error) => Err(QueryError::from_datafusion(error, sql)),
+    }
 }
 
+/// Whether there is a comparison like `> all (select …)` in it. DataFusion 55 takes a column outside of the subquery for the one of the same name inside, and
+/// answers wrongly: `date >= all (select date from telemetry)` is true for every row of `telemetry`.
+fn compares_with_all_of(plan: &LogicalPlan) -> datafusion::error::Result<bool> {
+    let mut found = false;
+    plan.apply_with_subqueries(|step| {
+        step.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                found |= matches!(expr, Expr::SetComparison(_));
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(found)
+}
+
+/// The rows of a plan as they come, and the plan, which knows what they cost.
+pub(crate) type Running = (SendableRecordBatchStream, Arc<dyn ExecutionPlan>);
+
 /// Starts a plan.
-pub(crate) async fn run(
-    state: &SessionState,
-    plan: &LogicalPlan,
-    sql: &str,
-    started: Instant,
-) -> Result<Answer, QueryError> {
+pub(crate) async fn run(state: &SessionState, plan: &LogicalPlan, sql: &str) -> Result<Running, QueryError> {
     let failed = |error| QueryError::from_datafusion(error, sql);
-    let physical = state.create_physical_plan(plan).await.map_err(failed)?;
+    let physical = yielding(state.create_physical_plan(plan).await.map_err(failed)?).map_err(failed)?;
     let batches = execute_stream(Arc::clone(&physical), state.task_ctx()).map_err(failed)?;
-    Ok(Answer::new(sql.to_owned(), batches, physical, started))
+    Ok((batches, physical))
 }
 
 fn unlisted(error: LakeError) -> QueryError {

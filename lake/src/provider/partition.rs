@@ -27,6 +27,7 @@ pub(super) fn decides(columns: &Fields, filter: &Expr) -> bool {
             expr,
             Expr::ScalarSubquery(_)
                 | Expr::InSubquery(_)
+                | Expr::SetComparison(_)
                 | Expr::Exists(_)
                 | Expr::OuterReferenceColumn(..)
                 | Expr::Placeholder(_)

@@ -186,3 +186,43 @@ async fn a_handle_that_has_not_looked_for_long_does_not_take_a_cleaned_log_for_a
     let fenced = sleeper.commit(append("z", "app", None, 1)).await.unwrap();
     assert!(matches!(fenced, Outcome::Fenced { found: Some(2), .. }), "{fenced:?}");
 }
+
+#[tokio::test]
+async fn a_look_at_what_has_not_changed_costs_two_small_requests() {
+    let (store, bucket) = faulty();
+    let table = table(&bucket).await;
+    table.commit(append("a", "app", None, 1)).await.unwrap();
+    table.snapshot().await.unwrap();
+    let before = store.requests();
+    assert_eq!(table.snapshot().await.unwrap().version(), 1);
+    assert_eq!(store.requests() - before, 2);
+}
+
+#[tokio::test]
+async fn a_table_that_was_made_anew_in_the_place_of_another_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    for bucket in [Bucket::memory("b"), Bucket::local(dir.path()).unwrap()] {
+        // Fewer commits than before, as many, and more.
+        for commits in [1, 2, 5] {
+            let known = table(&bucket).await;
+            known.commit(append("a", "app", None, 1)).await.unwrap();
+            known.commit(append("b", "app", Some(1), 2)).await.unwrap();
+            let before = known.snapshot().await.unwrap();
+            for version in 0..=2 {
+                drop_commit(&known, version).await;
+            }
+            let anew = table(&bucket).await;
+            for step in 1..=commits {
+                anew.commit(append(&step.to_string(), "other", (step > 1).then_some(step - 1), step))
+                    .await
+                    .unwrap();
+            }
+            let seen = known.snapshot().await.unwrap();
+            assert_same(&seen, anew.snapshot().await.unwrap().as_ref());
+            assert_ne!(seen.id(), before.id());
+            for version in 0..=commits {
+                drop_commit(&anew, version).await;
+            }
+        }
+    }
+}

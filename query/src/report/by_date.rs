@@ -85,6 +85,7 @@ fn check_expressions(plan: &LogicalPlan) -> Result<(), String> {
             reason = match expr {
                 Expr::ScalarSubquery(_)
                 | Expr::InSubquery(_)
+                | Expr::SetComparison(_)
                 | Expr::Exists(_)
                 | Expr::OuterReferenceColumn(..) => Some("it has a subquery within an expression".to_owned()),
                 Expr::ScalarFunction(call) if call.func.signature().volatility != Volatility::Immutable => {

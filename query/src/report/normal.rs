@@ -6,11 +6,9 @@ use arrow::array::RecordBatch;
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
+use millstream_model::column::{check_column_name, fold_column_name};
 use std::collections::HashSet;
 use std::sync::Arc;
-
-/// Characters that a column's name cannot have in Delta without column mapping.
-const FORBIDDEN_IN_NAMES: &[char] = &[' ', ',', ';', '{', '}', '(', ')', '\n', '\t', '='];
 
 /// The columns of the report's table.
 pub(super) fn schema(found: &Schema) -> Result<SchemaRef, QueryError> {
@@ -18,11 +16,11 @@ pub(super) fn schema(found: &Schema) -> Result<SchemaRef, QueryError> {
     let mut fields = Vec::with_capacity(found.fields().len());
     for field in found.fields() {
         let name = field.name();
-        if name.is_empty() || name.contains(FORBIDDEN_IN_NAMES) {
-            return Err(refused(format!("{name} cannot be the name of a report's column"))
-                .hint("name it: … as total"));
-        }
-        if !taken.insert(name.to_lowercase()) {
+        check_column_name(name).map_err(|reason| {
+            refused(format!("{name:?} cannot be the name of a report's column: {reason}"))
+                .hint("name it: … as total")
+        })?;
+        if !taken.insert(fold_column_name(name)) {
             return Err(refused(format!(
                 "the report has two columns that are named {name}, or differ only by case"
             )));
@@ -39,7 +37,7 @@ pub(super) fn schema(found: &Schema) -> Result<SchemaRef, QueryError> {
     Ok(Arc::new(Schema::new(fields)))
 }
 
-/// Whether the column is there and can split files.
+/// Whether the column is there and can split files: only a date can, so that no text from outside becomes part of a path.
 pub(super) fn check_partition(schema: &Schema, column: &str) -> Result<(), QueryError> {
     let Some((_, field)) = schema.column_with_name(column) else {
         let names: Vec<_> = schema.fields().iter().map(|field| field.name().as_str()).collect();
@@ -47,11 +45,10 @@ pub(super) fn check_partition(schema: &Schema, column: &str) -> Result<(), Query
             .hint(format!("columns: {}", names.join(", "))));
     };
     match field.data_type() {
-        DataType::Date32 | DataType::Utf8 | DataType::Boolean => Ok(()),
-        kind if kind.is_integer() => Ok(()),
+        DataType::Date32 => Ok(()),
         kind => {
             Err(refused(format!("the report cannot be partitioned by {column}, which is of the type {kind}"))
-                .hint("partition by a date, a text or an integer"))
+                .hint("partition by a date: the source's own `date` is best"))
         }
     }
 }

@@ -1,9 +1,10 @@
-//! A catalog of nothing but a report's sources.
+//! A schema of nothing but a report's sources.
 
 use super::ReportSource;
-use crate::runtime::{CATALOG, INGESTION};
+use crate::runtime::INGESTION;
+use crate::schemas::Schemas;
 use async_trait::async_trait;
-use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
+use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::Result;
 use millstream_lake::Snapshot;
@@ -11,9 +12,9 @@ use millstream_lake::provider::SnapshotProvider;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Tables by name; catalog, schema and tables in one.
-#[derive(Debug, Clone)]
-pub(super) struct Sources(Arc<BTreeMap<String, Arc<dyn TableProvider>>>);
+/// Tables by name.
+#[derive(Debug)]
+pub(super) struct Sources(BTreeMap<String, Arc<dyn TableProvider>>);
 
 impl Sources {
     /// Only the columns, for planning.
@@ -22,7 +23,7 @@ impl Sources {
             let provider: Arc<dyn TableProvider> = Arc::new(EmptyTable::new(snapshot.schema()));
             (snapshot.table().to_owned(), provider)
         };
-        Self(Arc::new(snapshots.iter().map(shape).collect()))
+        Self(snapshots.iter().map(shape).collect())
     }
 
     /// The rows, of all dates or of some.
@@ -35,7 +36,12 @@ impl Sources {
             };
             (source.table.name().to_owned(), provider)
         };
-        Self(Arc::new(sources.iter().map(version).collect()))
+        Self(sources.iter().map(version).collect())
+    }
+
+    /// The catalog that has no other schema.
+    pub(super) fn catalog(self) -> Arc<Schemas> {
+        Schemas::new([(INGESTION, Arc::new(self) as _)])
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
@@ -44,30 +50,6 @@ impl Sources {
 
     pub(super) fn names(&self) -> Vec<String> {
         self.0.keys().cloned().collect()
-    }
-}
-
-impl CatalogProviderList for Sources {
-    fn register_catalog(&self, _: String, _: Arc<dyn CatalogProvider>) -> Option<Arc<dyn CatalogProvider>> {
-        None
-    }
-
-    fn catalog_names(&self) -> Vec<String> {
-        vec![CATALOG.to_owned()]
-    }
-
-    fn catalog(&self, name: &str) -> Option<Arc<dyn CatalogProvider>> {
-        (name == CATALOG).then(|| Arc::new(self.clone()) as Arc<dyn CatalogProvider>)
-    }
-}
-
-impl CatalogProvider for Sources {
-    fn schema_names(&self) -> Vec<String> {
-        vec![INGESTION.to_owned()]
-    }
-
-    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
-        (name == INGESTION).then(|| Arc::new(self.clone()) as Arc<dyn SchemaProvider>)
     }
 }
 

@@ -28,7 +28,7 @@ const BY_DATE: [&str; 9] = [
 ];
 
 /// Reports that mix dates, or surely may, and why.
-const WHOLE: [(&str, &str); 15] = [
+const WHOLE: [(&str, &str); 17] = [
     (
         "select min(date) as date, device_id from telemetry group by 2",
         "`date` does not stand in its GROUP BY",
@@ -64,6 +64,14 @@ const WHOLE: [(&str, &str); 15] = [
     ("select date, random() as r from telemetry", "random() gives something else every time"),
     (
         "select date, temp from telemetry where temp > (select avg(temp) from telemetry)",
+        "it has a subquery within an expression",
+    ),
+    (
+        "select date, temp from telemetry where ts in (select max(ts) from telemetry)",
+        "it has a subquery within an expression",
+    ),
+    (
+        "select date, temp from telemetry t where exists (select 1 from telemetry o where o.temp > t.temp)",
         "it has a subquery within an expression",
     ),
     (
@@ -158,6 +166,15 @@ async fn columns_that_a_table_cannot_have_are_refused() {
         .await;
     check("select temp from telemetry", Some("date"), "has no column date").await;
     check("select temp from telemetry", Some("temp"), "cannot be partitioned by temp").await;
+    check("select device_id, temp from telemetry", Some("device_id"), "cannot be partitioned by device_id")
+        .await;
+    check("select _offset, temp from telemetry", Some("_offset"), "cannot be partitioned by _offset").await;
+    check(
+        "select date, temp from telemetry where temp > all (select temp from telemetry where device_id = 'd2')",
+        Some("date"),
+        "not supported: a comparison with ANY, SOME or ALL",
+    )
+    .await;
     check("select * from weather", None, "no table is named weather").await;
 }
 

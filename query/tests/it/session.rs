@@ -5,7 +5,7 @@ use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use millstream_lake::Bucket;
 use millstream_query::{Lakehouse, Limits, QueryErrorKind, ScanMetrics, Session};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 #[tokio::test]
 async fn a_query_sees_what_was_committed_before_it_began_and_nothing_later() {
@@ -78,6 +78,68 @@ async fn what_does_not_fit_in_memory_spills() {
     let session = Session::open(&lakehouse().await, limits).await.unwrap();
     let sql = "select count(*) as n from (select value % 1000003 as k, repeat('x', 200) as pad from generate_series(1, 200000) order by k limit 199999)";
     assert_eq!(csv(&session, sql).await.unwrap(), "n\n199999\n");
+}
+
+/// The engine answers them wrongly: for it, the column outside of the subquery is the one inside.
+#[tokio::test]
+async fn what_the_engine_answers_wrongly_is_refused() {
+    let session = session().await;
+    for sql in [
+        "select count(*) from telemetry where date >= all (select date from telemetry)",
+        "select count(*) from telemetry where date < any (select date from telemetry)",
+        "select * from (select date < some (select date from telemetry) as early from telemetry)",
+        "select 1 where exists (select 1 from telemetry t where t.temp > all (select temp from telemetry))",
+    ] {
+        let error = session.query(sql).await.unwrap_err();
+        assert_eq!(error.kind(), QueryErrorKind::Forbidden, "{sql}: {error}");
+        assert!(error.hints()[0].starts_with("compare with its greatest"), "{:?}", error.hints());
+    }
+    let sql = "select count(*) as n from telemetry where date >= (select max(date) from telemetry)";
+    assert_eq!(csv(&session, sql).await.unwrap(), "n\n8\n");
+    let sql = "select count(*) as n from telemetry where date in (select max(date) from telemetry)";
+    assert_eq!(csv(&session, sql).await.unwrap(), "n\n8\n");
+}
+
+/// Questions that go on for ever, or for years.
+const ENDLESS: [&str; 5] = [
+    // Few rows are read and very many made of them: nothing but the join itself can pause.
+    "select count(*) from generate_series(1, 100000) a cross join generate_series(1, 100000) b where a.value + b.value % 7 > 0",
+    "with recursive n as (select 1 as i union all select i + 1 from n) select count(*) from n",
+    "select count(*) from generate_series(1, 10000000) a cross join generate_series(1, 10000000) b",
+    "select sum(a.value) from generate_series(1, 1000000) a join generate_series(1, 1000000) b on a.value % 2 = b.value % 2",
+    "select value from generate_series(1, 9000000000000000000)",
+];
+
+#[tokio::test]
+async fn what_never_ends_is_ended() {
+    let limits = Limits { time: Duration::from_millis(500), parallelism: Some(1), ..Limits::default() };
+    let session = Session::open(&lakehouse().await, limits).await.unwrap();
+    for sql in ENDLESS {
+        let mut answer = session.query(sql).await.unwrap();
+        let error = loop {
+            match answer.next().await {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("it ended: {sql}"),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), QueryErrorKind::Resources, "{sql}: {error}");
+        assert_eq!(error.to_string(), "the query takes longer than the 500ms that it may take", "{sql}");
+        assert!(error.hints()[0].starts_with("ask for less"), "{:?}", error.hints());
+        assert_eq!(answer.next().await.unwrap_err().kind(), QueryErrorKind::Resources);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_in_which_nobody_asks_does_not_count() {
+    let session = session().await;
+    let mut answer = session.query("select value from generate_series(1, 100000)").await.unwrap();
+    let mut rows = 0;
+    while let Some(batch) = answer.next().await.unwrap() {
+        rows += batch.num_rows();
+        tokio::time::advance(Limits::default().time).await;
+    }
+    assert_eq!(rows, 100_000);
 }
 
 #[tokio::test]

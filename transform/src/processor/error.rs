@@ -2,6 +2,7 @@
 
 use millstream_lake::LakeError;
 use millstream_query::QueryError;
+use std::time::Duration;
 use thiserror::Error;
 use tokio::task::JoinError;
 
@@ -59,6 +60,17 @@ pub enum ReportError {
         /// Its type by the SQL.
         wanted: String,
     },
+    /// It was not done within the time.
+    #[error(
+        "it took longer than {limit:?} and was given up; ask for less, or partition it by its source's `date`, so that only the dates that changed are computed"
+    )]
+    TooLong {
+        /// How long it may take.
+        limit: Duration,
+    },
+    /// Its task ended by a defect.
+    #[error("its computation ended unexpectedly")]
+    Panicked(#[source] JoinError),
     /// Others kept replacing the report's rows.
     #[error("others replaced its rows {attempts} times meanwhile")]
     Contended {

@@ -1,8 +1,11 @@
 //! Keeps one report: looks when something may have changed, and bears with failures.
 
-use super::refresh::{Refreshed, refresh};
+use super::attempt::Attempts;
+use super::error::ReportError;
+use super::refresh::Refreshed;
 use super::status::ReportPhase;
-use super::{Report, Works};
+use super::tables::Tables;
+use super::{Report, Works, refresh_once};
 use crate::backoff::{Backoff, chain};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +19,7 @@ pub(crate) struct Keeper {
     works: Arc<Works>,
     bell: Arc<Notify>,
     shutdown: CancellationToken,
-    backoff: Backoff,
-    last_error: Option<String>,
+    memory: Memory,
 }
 
 /// All that can happen to a keeper.
@@ -35,18 +37,19 @@ impl Keeper {
         bell: Arc<Notify>,
         shutdown: CancellationToken,
     ) -> Self {
-        Self { report, works, bell, shutdown, backoff: Backoff::new(), last_error: None }
+        Self { report, works, bell, shutdown, memory: Memory::new() }
     }
 
     pub(crate) async fn run(mut self) {
         let mut event = Event::Look;
         while let Event::Look = event {
             let pause = tokio::select! {
-                () = self.shutdown.cancelled() => return,
-                pause = look(&self.works, &self.report, &mut self.backoff, &mut self.last_error) => pause,
+                () = self.shutdown.cancelled() => break,
+                pause = self.memory.look(&self.works, &self.report) => pause,
             };
             event = self.event(pause).await;
         }
+        self.memory.attempts.settled().await;
     }
 
     async fn event(&self, pause: Option<Duration>) -> Event {
@@ -65,43 +68,77 @@ impl Keeper {
     }
 }
 
-/// Brings the report up to date once; after a failure, says how long to wait. Dropping it midway leaves nothing that is seen.
-async fn look(
-    works: &Works,
-    report: &Report,
-    backoff: &mut Backoff,
-    last_error: &mut Option<String>,
-) -> Option<Duration> {
-    let refreshed = match works.turns.acquire().await {
-        Ok(_turn) => refresh(works, report).await,
-        Err(_) => return None,
-    };
-    match refreshed {
-        Ok(Refreshed::Waiting { source }) => {
-            tracing::debug!(report = report.name.as_str(), source, "a report waits for its source")
-        }
-        Ok(Refreshed::Current) => {}
-        Ok(Refreshed::Replaced { version, dates, rows, files }) => {
-            tracing::info!(report = report.name.as_str(), version, dates, rows, files, "recomputed");
-        }
-        Err(error) => {
-            let text = chain(&error);
-            // Said once; a report that goes on failing for the same reason says it in its status.
-            if last_error.as_ref() != Some(&text) {
-                tracing::warn!(
-                    report = report.name.as_str(),
-                    error = text,
-                    "a report failed and is tried again"
-                );
-            }
-            works.say(&report.name, |status| {
-                (status.phase, status.last_error) = (ReportPhase::Retrying, Some(text.clone()))
-            });
-            *last_error = Some(text);
-            return Some(backoff.next());
+/// What a keeper remembers between looks.
+#[derive(Debug)]
+struct Memory {
+    attempts: Attempts,
+    tables: Tables,
+    backoff: Backoff,
+    last_error: Option<String>,
+}
+
+impl Memory {
+    fn new() -> Self {
+        Self {
+            attempts: Attempts::new(),
+            tables: Tables::default(),
+            backoff: Backoff::new(),
+            last_error: None,
         }
     }
-    *backoff = Backoff::new();
-    *last_error = None;
-    None
+
+    /// Brings the report up to date once; after a failure, says how long to wait. Dropping it midway leaves nothing that is seen.
+    async fn look(&mut self, works: &Arc<Works>, report: &Report) -> Option<Duration> {
+        // What was given up may still be at work, without a turn: it is not to be overtaken by another of its kind.
+        self.attempts.settled().await;
+        // Given back after success only: after a failure everything is opened anew.
+        let tables = std::mem::take(&mut self.tables);
+        let refreshed = match works.turns.acquire().await {
+            Ok(_turn) => {
+                let once = refresh_once(Arc::clone(works), report.clone(), tables);
+                self.attempts.run(works.settings.compute_max, once).await
+            }
+            Err(_) => return None,
+        };
+        match refreshed {
+            Ok((refreshed, tables)) => {
+                tell(report, refreshed);
+                self.tables = tables;
+                self.backoff = Backoff::new();
+                self.last_error = None;
+                None
+            }
+            Err(error) => Some(self.failed(works, report, &error)),
+        }
+    }
+
+    fn failed(&mut self, works: &Works, report: &Report, error: &ReportError) -> Duration {
+        let text = chain(error);
+        // Said once; a report that goes on failing for the same reason says it in its status.
+        if self.last_error.as_ref() != Some(&text) {
+            tracing::warn!(report = report.name.as_str(), error = text, "a report failed and is tried again");
+        }
+        works.say(&report.name, |status| {
+            (status.phase, status.last_error) = (ReportPhase::Retrying, Some(text.clone()))
+        });
+        self.last_error = Some(text);
+        let pause = self.backoff.next();
+        match error {
+            // Most likely it will again: others get at least as much of the time.
+            ReportError::TooLong { limit } => pause.max(*limit),
+            _ => pause,
+        }
+    }
+}
+
+fn tell(report: &Report, refreshed: Refreshed) {
+    match refreshed {
+        Refreshed::Waiting { source } => {
+            tracing::debug!(report = report.name.as_str(), source, "a report waits for its source")
+        }
+        Refreshed::Current => {}
+        Refreshed::Replaced { version, dates, rows, files } => {
+            tracing::info!(report = report.name.as_str(), version, dates, rows, files, "recomputed");
+        }
+    }
 }

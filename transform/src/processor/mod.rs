@@ -4,17 +4,20 @@
 //! the report alone. Notices only say when to look: lost, doubled or reordered they change nothing but the delay, because a sweep looks anyway.
 //!
 //! - [`refresh`] brings one report to its source's latest version, once: the dates that changed where the report allows it, else all of it.
-//! - [`keeper`] does that for one report whenever something may have changed, and bears with its failures, so that no report holds up another.
+//! - [`attempt`] bounds that: in time, and by a task of its own.
+//! - [`keeper`] does it for one report whenever something may have changed, and bears with its failures, so that no report holds up another.
 //! - [`listen`] reads notices and wakes the keepers.
 //!
 //! What it never does: write into the ingestion bucket, or show a report between two versions.
 
+mod attempt;
 mod error;
 mod keeper;
 mod listen;
 mod refresh;
 mod scope;
 mod status;
+mod tables;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +25,7 @@ pub use error::{ProcessorError, ReportError};
 pub use status::{ReportPhase, ReportStatus, Status};
 
 use crate::firehose::TrimRule;
+use attempt::Attempts;
 use keeper::Keeper;
 use millstream_lake::Bucket;
 use millstream_log::Log;
@@ -30,6 +34,7 @@ use millstream_query::{Lakehouse, Limits, ReportPlan, Session};
 use refresh::{Refreshed, refresh};
 use std::sync::Arc;
 use std::time::Duration;
+use tables::Tables;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -52,8 +57,10 @@ pub struct Settings {
     pub sweep: Duration,
     /// How many reports are computed at a time; the others wait.
     pub concurrent: usize,
-    /// Memory and disk that all computations share.
+    /// Memory and disk that all computations share. The time is `compute_max`.
     pub limits: Limits,
+    /// How long one look at a report may take, computing and writing included; then it is given up, and others have their turn.
+    pub compute_max: Duration,
     /// Rows of a report are written out whenever about this many bytes of them are in memory.
     pub chunk_bytes: usize,
     /// Whether the log may forget notices that were read.
@@ -67,6 +74,8 @@ impl Default for Settings {
             // A computation uses all cores by itself.
             concurrent: 1,
             limits: Limits::default(),
+            // Long enough to compute a year of a busy stream anew; and if all reports but one never end, that one still has its turn within an hour.
+            compute_max: Duration::from_secs(10 * 60),
             // A file of a usual size; with its encoding, about twice that in memory.
             chunk_bytes: 64 * 1024 * 1024,
             // Nobody else reads them, and where the listener stands is kept nowhere.
@@ -93,8 +102,8 @@ impl Works {
         status: watch::Sender<Status>,
     ) -> Result<Self, ProcessorError> {
         let lakehouse = Lakehouse { ingestion, reporting };
-        let session =
-            Session::open(&lakehouse, settings.limits.clone()).await.map_err(ProcessorError::Session)?;
+        let limits = Limits { time: settings.compute_max, ..settings.limits.clone() };
+        let session = Session::open(&lakehouse, limits).await.map_err(ProcessorError::Session)?;
         let turns = Semaphore::new(settings.concurrent.max(1));
         Ok(Self { settings, lakehouse, session, turns, status })
     }
@@ -150,11 +159,13 @@ pub async fn catch_up(
     reporting: Bucket,
     status: watch::Sender<Status>,
 ) -> Result<(), ProcessorError> {
-    let works = Works::open(settings, ingestion, reporting, status).await?;
+    let works = Arc::new(Works::open(settings, ingestion, reporting, status).await?);
+    let attempts = Attempts::new();
     let mut failed = None;
     for report in reports {
-        match refresh(&works, report).await {
-            Ok(Refreshed::Waiting { .. } | Refreshed::Current | Refreshed::Replaced { .. }) => {}
+        let once = refresh_once(Arc::clone(&works), report.clone(), Tables::default());
+        match attempts.run(works.settings.compute_max, once).await {
+            Ok((Refreshed::Waiting { .. } | Refreshed::Current | Refreshed::Replaced { .. }, _)) => {}
             Err(source) => {
                 _ = failed.get_or_insert(ProcessorError::Report {
                     report: report.name.to_string(),
@@ -163,5 +174,16 @@ pub async fn catch_up(
             }
         }
     }
+    attempts.settled().await;
     failed.map_or(Ok(()), Err)
+}
+
+/// [`refresh`] for a task: it owns what it needs, and gives back the tables that it has opened.
+async fn refresh_once(
+    works: Arc<Works>,
+    report: Report,
+    mut tables: Tables,
+) -> Result<(Refreshed, Tables), ReportError> {
+    let refreshed = refresh(&works, &report, &mut tables).await?;
+    Ok((refreshed, tables))
 }

@@ -3,6 +3,7 @@
 use super::error::ReportError;
 use super::scope::{Scope, scope};
 use super::status::ReportPhase;
+use super::tables::Tables;
 use super::{Report, Works};
 use crate::backoff::Backoff;
 use arrow::compute::concat_batches;
@@ -17,6 +18,11 @@ use std::sync::Arc;
 
 /// Table property of a report: the SQL that its rows come from.
 pub(crate) const SQL: &str = "millstream.report_sql";
+
+/// Table property of a report: which table of this name its rows come from. One that was made anew in its place has versions of the same numbers.
+pub(crate) fn made_of(source: &str) -> String {
+    format!("millstream.report_source.{source}")
+}
 
 /// How often a report is planned anew because somebody else changed its table meanwhile, before that is called a failure.
 const PLANS_MAX: u32 = 8;
@@ -51,11 +57,15 @@ pub(crate) fn app(report: &Report, source: &str, plan: &ReportPlan) -> String {
 }
 
 /// Looks once, and recomputes what is not up to date.
-pub(crate) async fn refresh(works: &Works, report: &Report) -> Result<Refreshed, ReportError> {
+pub(crate) async fn refresh(
+    works: &Works,
+    report: &Report,
+    tables: &mut Tables,
+) -> Result<Refreshed, ReportError> {
     works.say(&report.name, |status| status.phase = ReportPhase::Computing);
     let mut backoff = Backoff::new();
     loop {
-        let Some(look) = look(works, report).await? else {
+        let Some(look) = look(works, report, tables).await? else {
             works
                 .say(&report.name, |status| (status.phase, status.last_error) = (ReportPhase::Waiting, None));
             let source = ReportPlan::sources(&report.sql)?.join(", ");
@@ -77,12 +87,16 @@ pub(crate) async fn refresh(works: &Works, report: &Report) -> Result<Refreshed,
     }
 }
 
-/// Opens everything at its latest version; `None` while a source does not exist.
-pub(super) async fn look(works: &Works, report: &Report) -> Result<Option<Look>, ReportError> {
+/// Everything at its latest version; `None` while a source does not exist.
+pub(super) async fn look(
+    works: &Works,
+    report: &Report,
+    tables: &mut Tables,
+) -> Result<Option<Look>, ReportError> {
     let mut sources = Vec::new();
     for name in ReportPlan::sources(&report.sql)? {
         let bucket = works.lakehouse.ingestion.clone();
-        let Some(table) = Table::open(&bucket, &name).await? else { return Ok(None) };
+        let Some(table) = tables.source(&bucket, &name).await? else { return Ok(None) };
         let snapshot = table.snapshot().await?;
         sources.push(ReportSource { bucket, table, snapshot });
     }
@@ -91,7 +105,7 @@ pub(super) async fn look(works: &Works, report: &Report) -> Result<Option<Look>,
     let wanted: Vec<String> = report.partition_by.iter().cloned().collect();
     let definition =
         TableDefinition { schema: plan.schema(), partition_by: wanted.clone(), properties: BTreeMap::new() };
-    let table = Table::open_or_create(&works.lakehouse.reporting, report.name.as_str(), &definition).await?;
+    let table = tables.shown(&works.lakehouse.reporting, report.name.as_str(), &definition).await?;
     let shown = table.snapshot().await?;
     if shown.partition_by() != wanted {
         return Err(ReportError::Partitioned { in_table: shown.partition_by().to_vec(), wanted });
@@ -155,9 +169,12 @@ fn plan(report: &Report, look: &Look, adds: Vec<NewFile>, removes: Vec<DataFile>
         expect.insert(app.clone(), look.shown.txn(&app));
         set.insert(app, source.snapshot.version());
     }
-    let known = look.shown.property(SQL) == Some(report.sql.as_str());
-    let properties =
-        if known { BTreeMap::new() } else { BTreeMap::from([(SQL.to_owned(), report.sql.clone())]) };
+    let mut properties = BTreeMap::from([(SQL.to_owned(), report.sql.clone())]);
+    for source in &look.sources {
+        properties.insert(made_of(source.table.name()), source.snapshot.id().to_owned());
+    }
+    // What it has already is not said again: a commit that changes properties makes every other writer look anew.
+    properties.retain(|key, value| look.shown.property(key) != Some(value.as_str()));
     Plan {
         operation: Operation::Replace,
         expect,

@@ -2,7 +2,7 @@
 
 use super::Report;
 use super::error::ReportError;
-use super::refresh::{Look, SQL, app};
+use super::refresh::{Look, SQL, app, made_of};
 use chrono::NaiveDate;
 use millstream_lake::{CommitSummary, DataFile, LakeError};
 use millstream_model::column::reserved;
@@ -41,13 +41,16 @@ impl Dates {
 pub(crate) async fn scope(report: &Report, look: &Look) -> Result<Scope, ReportError> {
     let same_sql = look.shown.property(SQL) == Some(report.sql.as_str());
     let done = |source: &ReportSource| look.shown.txn(&app(report, source.table.name(), &look.plan));
+    let same_source = |source: &ReportSource| {
+        look.shown.property(&made_of(source.table.name())) == Some(source.snapshot.id())
+    };
     let same_columns = look
         .plan
         .schema()
         .fields()
         .iter()
         .all(|field| look.shown.schema().field_with_name(field.name()).is_ok());
-    if !same_sql || !same_columns {
+    if !same_sql || !same_columns || !look.sources.iter().all(same_source) {
         return Ok(Scope::Whole);
     }
     if look.sources.iter().all(|source| done(source) == Some(source.snapshot.version())) {
@@ -56,7 +59,7 @@ pub(crate) async fn scope(report: &Report, look: &Look) -> Result<Scope, ReportE
     let ([source], Recompute::ByDate { .. }) = (look.sources.as_slice(), look.plan.recompute()) else {
         return Ok(Scope::Whole);
     };
-    // A source that is older than what is shown was made anew.
+    // A source that is older than what is shown was put back to an earlier state.
     let Some(done) = done(source).filter(|done| *done <= source.snapshot.version()) else {
         return Ok(Scope::Whole);
     };

@@ -1,12 +1,15 @@
 //! A report equals its SQL over its source, whatever notices say and whoever else works.
 
-use super::refresh::{Refreshed, look, refresh, replace};
+use super::refresh::{Look, Refreshed, replace};
 use super::scope::scope;
+use super::tables::Tables;
 use super::{Report, ReportError, ReportPhase, Settings, Status, Works, catch_up, run};
 use crate::firehose::{self, TrimRule};
 use crate::simulation::world::{Fate, World};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use millstream_lake::{Bucket, Table};
+use futures::TryStreamExt;
+use millstream_lake::faults::FaultyStore;
+use millstream_lake::{Bucket, Operation, Plan, Table, TableDefinition};
 use millstream_log::{Log, ReadLimit};
 use millstream_model::name::LogTopic;
 use object_store::ObjectStoreExt;
@@ -31,18 +34,30 @@ fn daily() -> Report {
     report("daily", DAILY, Some("date"))
 }
 
+/// A look with tables that were never opened.
+async fn refresh(works: &Works, report: &Report) -> Result<Refreshed, ReportError> {
+    super::refresh::refresh(works, report, &mut Tables::default()).await
+}
+
+async fn look(works: &Works, report: &Report) -> Look {
+    super::refresh::look(works, report, &mut Tables::default()).await.unwrap().unwrap()
+}
+
 /// A world and a bucket for its reports.
 struct Fixture {
     world: World,
     reporting: Bucket,
+    reports: Arc<FaultyStore>,
 }
 
 impl Fixture {
     fn new(seed: u64) -> Self {
         let url = Url::parse("memory:///reporting/").unwrap();
+        let reports = Arc::new(FaultyStore::new(Arc::new(InMemory::new())));
         Self {
             world: World::new(seed),
-            reporting: Bucket::with_store("reporting", url, Arc::new(InMemory::new())),
+            reporting: Bucket::with_store("reporting", url, reports.clone()),
+            reports,
         }
     }
 
@@ -212,8 +227,7 @@ async fn of_two_replacements_one_is_refused() {
     fixture.world.send("d2", r#"{"temp":2}"#, 0, Fate::Readings(1)).await;
     fixture.commit().await;
     let (first, second) = (fixture.works().await, fixture.works().await);
-    let seen =
-        [look(&first, &daily()).await.unwrap().unwrap(), look(&second, &daily()).await.unwrap().unwrap()];
+    let seen = [look(&first, &daily()).await, look(&second, &daily()).await];
     let scopes = [scope(&daily(), &seen[0]).await.unwrap(), scope(&daily(), &seen[1]).await.unwrap()];
     assert!(replace(&first, &daily(), &seen[0], &scopes[0]).await.unwrap().is_some());
     assert!(replace(&second, &daily(), &seen[1], &scopes[1]).await.unwrap().is_none());
@@ -237,6 +251,77 @@ async fn source_versions_that_are_gone_cost_a_whole_computation() {
     let refreshed = refresh(&fixture.works().await, &daily()).await.unwrap();
     assert!(matches!(refreshed, Refreshed::Replaced { dates: None, .. }), "{refreshed:?}");
     fixture.assert_equal(&daily(), "gone").await;
+}
+
+/// Empties the source's folder and makes another table there, of the same columns and without rows, with so many commits.
+async fn make_source_anew(fixture: &Fixture, commits: usize) {
+    let bucket = fixture.world.ingestion();
+    let table = Table::open(&bucket, "telemetry").await.unwrap().unwrap();
+    let before = table.snapshot().await.unwrap();
+    let store = table.store();
+    let listed: Vec<_> = store.list(None).try_collect().await.unwrap();
+    for object in listed {
+        store.delete(&object.location).await.unwrap();
+    }
+    let definition = TableDefinition {
+        schema: before.schema(),
+        partition_by: before.partition_by().to_vec(),
+        properties: before.properties().clone().into_iter().collect(),
+    };
+    let anew = Table::open_or_create(&bucket, "telemetry", &definition).await.unwrap();
+    for number in 0..commits {
+        let properties = [("number".to_owned(), number.to_string())].into();
+        let plan = Plan { operation: Operation::Schema, properties, ..Plan::default() };
+        anew.commit(plan).await.unwrap();
+    }
+}
+
+/// Its versions have the numbers of the former table's, so they alone do not tell.
+#[tokio::test(start_paused = true)]
+async fn a_source_that_was_made_anew_is_computed_whole() {
+    for more in [0, 3] {
+        for keeps_tables in [false, true] {
+            let fixture = Fixture::one_message(8).await;
+            let (works, mut tables) = (fixture.works().await, Tables::default());
+            super::refresh::refresh(&works, &daily(), &mut tables).await.unwrap();
+            assert_eq!(
+                super::refresh::refresh(&works, &daily(), &mut tables).await.unwrap(),
+                Refreshed::Current
+            );
+            let commits = usize::try_from(fixture.source_version().await).unwrap() + more;
+            make_source_anew(&fixture, commits).await;
+            if !keeps_tables {
+                tables = Tables::default();
+            }
+            let refreshed = super::refresh::refresh(&works, &daily(), &mut tables).await.unwrap();
+            assert!(
+                matches!(refreshed, Refreshed::Replaced { dates: None, rows: 0, .. }),
+                "{more}: {refreshed:?}"
+            );
+            fixture.assert_equal(&daily(), "made anew").await;
+            assert_eq!(
+                super::refresh::refresh(&works, &daily(), &mut tables).await.unwrap(),
+                Refreshed::Current
+            );
+        }
+    }
+}
+
+/// Two for the source's table, two for the report's; to open both costs several times as many.
+#[tokio::test(start_paused = true)]
+async fn a_look_at_what_has_not_changed_costs_four_small_requests() {
+    let fixture = Fixture::one_message(9).await;
+    let (works, mut tables) = (fixture.works().await, Tables::default());
+    super::refresh::refresh(&works, &daily(), &mut tables).await.unwrap();
+    let requests = || fixture.world.store.requests() + fixture.reports.requests();
+    let before = requests();
+    assert_eq!(super::refresh::refresh(&works, &daily(), &mut tables).await.unwrap(), Refreshed::Current);
+    let kept = requests() - before;
+    assert_eq!(refresh(&works, &daily()).await.unwrap(), Refreshed::Current);
+    let opened = requests() - before - kept;
+    println!("requests of a look: {opened} with tables to open, {kept} with tables kept open");
+    assert_eq!(kept, 4);
+    assert!(opened >= 3 * kept, "{opened}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -295,6 +380,50 @@ async fn a_running_processor_follows_with_and_without_notices() {
     assert_ne!(status.phase, ReportPhase::Current);
     shutdown.cancel();
     tokio::time::timeout(Duration::from_secs(5), tasks.join_next()).await.unwrap().unwrap().unwrap().unwrap();
+}
+
+/// The clock is the real one: what computes is never idle, and a paused clock stands still for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_report_that_never_ends_holds_up_no_other() {
+    let mut fixture = Fixture::one_message(10).await;
+    let sql = "select count(*) as n from (select value from generate_series(1, 10000000)) a cross join generate_series(1, 10000000) b cross join telemetry";
+    let (endless, overall) = (report("endless", sql, None), report("overall", OVERALL, None));
+    let settings = Settings {
+        compute_max: Duration::from_secs(2),
+        concurrent: 1,
+        trim: TrimRule::Keep,
+        ..Settings::default()
+    };
+    let (status, mut seen) = watch::channel(Status::default());
+    let shutdown = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(run(
+        settings,
+        vec![endless.clone(), overall.clone()],
+        Arc::new(fixture.world.log.clone()),
+        fixture.world.ingestion(),
+        fixture.reporting.clone(),
+        shutdown.clone(),
+        status,
+    ));
+    for round in 0..2 {
+        let late = |status: &Status| {
+            let report = status.reports.get(&endless.name);
+            report.is_some_and(|report| {
+                report.phase == ReportPhase::Retrying
+                    && report
+                        .last_error
+                        .as_ref()
+                        .is_some_and(|error| error.contains("it took longer than 2s"))
+            })
+        };
+        seen.wait_for(late).await.unwrap();
+        fixture.world.send("d2", r#"{"temp":2}"#, round, Fate::Readings(1)).await;
+        fixture.commit().await;
+        shows(&mut seen, &overall, fixture.source_version().await).await;
+    }
+    shutdown.cancel();
+    tasks.join_next().await.unwrap().unwrap().unwrap();
 }
 
 async fn disturb(fixture: &Fixture, round: i64) {
