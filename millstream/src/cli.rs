@@ -16,12 +16,13 @@ pub(crate) struct Cli {
 
 const AFTER_HELP: &str = "\
 A first run:
-  millstream demo                                          a year of real weather, from MQTT to a report
-  millstream up                                            then, in other terminals:
+  millstream demo
+Your own, each in a terminal:
+  millstream up
   mosquitto_pub -t devices/d1/telemetry -m '{\"temp\":21.5}'
   millstream sql -c 'select * from telemetry'
 
-Exit codes: 0 done, 1 failed (the reason is on standard error), 2 wrong usage, 130 stopped at once.";
+Exit codes: 0 done, 1 failed (standard error says why), 2 wrong usage, 130 stopped at once.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

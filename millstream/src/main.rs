@@ -3,6 +3,7 @@
 mod cli;
 mod command;
 mod config;
+mod descriptors;
 mod directory;
 mod pipeline;
 mod shutdown;
@@ -12,7 +13,6 @@ mod telemetry;
 use clap::Parser;
 use std::process::ExitCode;
 
-/// Ends the process when a query's reader, such as `head`, went away: not a failure.
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -1,13 +1,15 @@
 //! All wiring of the stages, and the one place where the order of shutting down is written.
 //!
 //! Draining goes with the river: the gateway first (nothing new is acknowledged, what was is in the log), then the firehose (what is in the log is in the
-//! lake), then the processor (reports have seen it), the log last.
+//! lake), then the processor (reports have seen it, as far as that fits into a bounded time), the log last.
 
 use crate::config::Settings;
 use crate::config::raw::{Keep, Unclaimed};
 use crate::config::stream;
+use crate::descriptors;
 use crate::directory::Directory;
 use crate::supervisor::Stage;
+use crate::telemetry::chain;
 use anyhow::Context;
 use millstream_ingest::clock::SystemClock;
 use millstream_ingest::gateway::{self, Observer};
@@ -19,11 +21,15 @@ use millstream_log::embedded::EmbeddedLog;
 use millstream_model::name::UNROUTED;
 use millstream_model::stream::Stream;
 use millstream_transform::firehose::{self, TrimRule, UnclaimedRule};
-use millstream_transform::processor;
+use millstream_transform::processor::{self, Report};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+
+/// How long draining waits for the reports: a service manager kills what takes much longer than this.
+const REPORTS_DRAIN_MAX: Duration = Duration::from_secs(30);
 
 /// All stages in one process.
 #[derive(Debug)]
@@ -34,6 +40,7 @@ pub(crate) struct Pipeline {
     firehose: Stage,
     processor: Stage,
     buckets: Buckets,
+    reports: Vec<Report>,
 }
 
 #[derive(Debug, Clone)]
@@ -52,8 +59,6 @@ impl Pipeline {
         directory: &Directory,
         observer: Arc<dyn Observer>,
     ) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(directory.path())
-            .with_context(|| format!("failed to make the data directory {}", directory.path().display()))?;
         let log = EmbeddedLog::open(&directory.log(), settings.log.clone())
             .await
             .context("failed to open the log")?;
@@ -71,6 +76,7 @@ impl Pipeline {
             firehose: Stage::new("firehose"),
             processor: Stage::new("processor"),
             buckets,
+            reports: settings.reports.clone(),
         };
         pipeline.start_processor(settings);
         pipeline.start_firehose(settings);
@@ -87,7 +93,8 @@ impl Pipeline {
     ) -> anyhow::Result<()> {
         let sessions = Sessions::open(&directory.sessions()).context("failed to open the sessions")?;
         let router = Arc::new(Router::new(&settings.streams));
-        let (log, limits, token) = (self.log(), settings.gateway.clone(), self.gateway.token());
+        let (log, mut limits, token) = (self.log(), settings.gateway.clone(), self.gateway.token());
+        limits.connections_max = descriptors::room_for(limits.connections_max);
         self.gateway.spawn("mqtt", async move {
             gateway::run(limits, listener, log, router, sessions, Arc::new(SystemClock), observer, token)
                 .await
@@ -132,7 +139,7 @@ impl Pipeline {
     fn start_processor(&mut self, settings: &Settings) {
         let rules = processor::Settings { sweep: settings.sweep, ..processor::Settings::default() };
         let (log, reports, buckets, token) =
-            (self.log(), settings.reports.clone(), self.buckets.clone(), self.processor.token());
+            (self.log(), self.reports.clone(), self.buckets.clone(), self.processor.token());
         self.processor.spawn("reports", async move {
             processor::run(
                 rules,
@@ -170,8 +177,29 @@ impl Pipeline {
         let gateway = self.gateway.drain().await;
         let firehose = self.firehose.drain().await;
         let processor = self.processor.drain().await;
+        self.bring_reports_up_to_date().await;
         let log = self.log.close().await.context("failed to close the log");
         gateway.and(firehose).and(processor).and(log)
+    }
+}
+
+impl Pipeline {
+    /// What the firehose committed while it drained belongs in the reports, too. What does not fit into the time, or fails, the next start does.
+    async fn bring_reports_up_to_date(&self) {
+        let Buckets { ingestion, reporting } = self.buckets.clone();
+        let rules = processor::Settings::default();
+        let caught_up =
+            processor::catch_up(rules, &self.reports, ingestion, reporting, watch::Sender::default());
+        match tokio::time::timeout(REPORTS_DRAIN_MAX, caught_up).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                let error = chain(&error.into());
+                tracing::warn!(error, "a report is not up to date; the next start tries again");
+            }
+            Err(_) => {
+                tracing::warn!("the reports were not up to date in time; the next start goes on with them")
+            }
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use chrono::Utc;
 use millstream_ingest::replay::progress::{WithoutTerminal, on_stderr};
 use millstream_ingest::replay::{
     self, Acknowledged, Broker, Clients, Credentials, Message, MqttVersion, Observers, OnBadLine, Qos,
-    Rebase, ReplaySettings, Summary, WriteMissing,
+    Rebase, ReplayError, ReplaySettings, Summary, WriteMissing,
 };
 use millstream_model::time::Micros;
 use std::fs::{File, OpenOptions};
@@ -29,10 +29,13 @@ pub(super) async fn run(options: Replay) -> anyhow::Result<ExitCode> {
         ended = replay::run(settings, observers, stop.clone()) => match ended {
             Ok(summary) => summary,
             Err(error) => {
-                if let Some(summary) = error.summary() {
+                if let Some(summary) = error.summary().filter(|summary| options.json || summary.published > 0) {
                     tell(&options, summary)?;
                 }
-                return Err(error.into());
+                let hint = format!("is a broker listening on {}? `millstream up` is one", options.broker);
+                let unreachable = matches!(&error, ReplayError::Ended { source, .. } if matches!(**source, ReplayError::GaveUp { .. }));
+                let error = anyhow::Error::new(error);
+                return Err(if unreachable { error.context(hint) } else { error });
             }
         },
         () = signals.watch(stop.clone()) => return Ok(ExitCode::from(STOPPED)),

@@ -18,6 +18,9 @@ use std::time::Duration;
 /// How long the processor lets a change wait that no notice told it of.
 const SWEEP: Duration = Duration::from_secs(60);
 
+/// Largest `packet_max`: a packet is held in memory several times over while it is read and appended.
+const PACKET_MAX: u32 = 16 << 20;
+
 /// All that is configured.
 #[derive(Debug)]
 pub(crate) struct Settings {
@@ -63,9 +66,10 @@ impl Settings {
         match (listen, gateway, log, sweep) {
             (Some(listen), Some(gateway), Some(log), Some(sweep)) if problems.is_empty() => Ok(Self {
                 listen,
-                gateway,
                 unclaimed: raw.gateway.unclaimed.unwrap_or(Unclaimed::Quarantine),
-                log,
+                // What the gateway lets through the log must take: else its sender would send it again for ever.
+                log: EmbeddedSettings { record_max: log.record_max.max(gateway.record_max()), ..log },
+                gateway,
                 keep: raw.log.keep.unwrap_or(Keep::Uncommitted),
                 ingestion: raw.lake.ingestion,
                 reporting: raw.lake.reporting,
@@ -133,6 +137,9 @@ fn check_gateway(raw: &RawGateway) -> Result<GatewaySettings, Problem> {
         return Err(Problem::new("gateway.message_max", "must be smaller than packet_max").hint(
             "a message above message_max is quarantined; a packet above packet_max ends the connection",
         ));
+    }
+    if settings.packet_max > PACKET_MAX {
+        return Err(Problem::new("gateway.packet_max", "must be at most 16MiB"));
     }
     if settings.connections_max == 0 {
         return Err(Problem::new("gateway.connections_max", "must be at least 1"));

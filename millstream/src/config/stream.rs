@@ -2,7 +2,7 @@
 
 use super::problem::Problem;
 use super::raw::{Format, OneOrMany, RawColumn, RawMisfit, RawPartition, RawStream, RawTimeUnit, Span};
-use millstream_model::column::{Column, ColumnType, reserved};
+use millstream_model::column::{Column, ColumnType, check_column_name, fold_column_name, reserved};
 use millstream_model::name::{LIFECYCLE, StreamName};
 use millstream_model::stream::{CloseRule, DatePartition, Misfit, Stream, TimeField, TimeUnit};
 use millstream_model::time::Micros;
@@ -204,13 +204,10 @@ fn check_columns(
                 Problem::new(at, "the table has a column of its own of that name")
                     .hint("to take the event time or the device id from a field, use `time` or `device`"),
             );
-        } else if columns.iter().any(|other| other.name.eq_ignore_ascii_case(&name)) {
+        } else if let Err(error) = check_column_name(&name) {
+            note(Problem::new(at, error));
+        } else if columns.iter().any(|other| fold_column_name(&other.name) == fold_column_name(&name)) {
             note(Problem::new(at, "two columns differ by case only"));
-        } else if name.is_empty() || name.contains([' ', ',', ';', '{', '}', '(', ')', '\n', '\t', '=']) {
-            note(Problem::new(
-                at,
-                "a column's name cannot be empty or have any of space , ; { } ( ) = in it",
-            ));
         } else {
             columns.push(Column { name, kind, required });
         }

@@ -16,13 +16,11 @@ use anyhow::{Context, ensure};
 use indicatif::HumanCount;
 use millstream_ingest::replay::progress::{WithoutTerminal, on_stderr};
 use millstream_ingest::replay::{self, Broker, Clients, Observers, Rebase, ReplaySettings, Summary};
-use millstream_transform::processor;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use weather::{Missing, Recording, TOTAL};
 
@@ -120,14 +118,6 @@ async fn publish(
     };
     say("waiting until all of it is in the bucket, and in the reports ...\n")?;
     pipeline.drain().await?;
-    let reports = processor::catch_up(
-        processor::Settings::default(),
-        &settings.reports,
-        directory.ingestion(&settings)?,
-        directory.reporting(&settings)?,
-        watch::Sender::default(),
-    );
-    reports.await?;
     replayed
 }
 

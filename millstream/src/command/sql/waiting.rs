@@ -76,6 +76,9 @@ fn count_partition(
         None => InputSchema::declared(stream),
     };
     let mut decoder = Decoder::new(Arc::clone(stream), schema)?;
+    if let Some(snapshot) = snapshot {
+        decoder = decoder.for_table(&snapshot.schema());
+    }
     loop {
         let records = match peek.read(partition, next, STEP) {
             Ok(records) => records,
