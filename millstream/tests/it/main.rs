@@ -1,0 +1,28 @@
+//! The whole program: the real binary is started, published to, asked, killed. No test looks inside it.
+//!
+//! Every test has its own data directory and its own port, and waits for what it needs to see, never for time to pass.
+
+#[cfg(test)]
+mod bad_input;
+#[cfg(test)]
+mod check_and_config;
+#[cfg(test)]
+mod clients;
+#[cfg(test)]
+mod demo;
+#[cfg(test)]
+mod foreign;
+#[cfg(test)]
+mod mqtt;
+#[cfg(test)]
+mod program;
+#[cfg(test)]
+mod proxy;
+#[cfg(test)]
+mod readers;
+#[cfg(test)]
+mod restart;
+#[cfg(test)]
+mod sql;
+#[cfg(test)]
+mod up;
