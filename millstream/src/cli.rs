@@ -1,6 +1,7 @@
 //! The command line. What it says is the program's first documentation.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::convert::Infallible;
 use std::path::PathBuf;
 
 /// Readings from devices over MQTT become rows that anyone can query with SQL.
@@ -22,7 +23,7 @@ Your own, each in a terminal:
   mosquitto_pub -t devices/d1/telemetry -m '{\"temp\":21.5}'
   millstream sql -c 'select * from telemetry'
 
-Exit codes: 0 done, 1 failed (standard error says why), 2 wrong usage, 130 stopped at once.";
+Exit codes: 0 done, 1 failed (standard error says why), 2 wrong usage, 130 stopped by a signal.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -43,11 +44,16 @@ pub(crate) enum Command {
     Log(Log),
 }
 
+/// A path that can be part of a URL: clap refuses what is not UTF-8 for a parser of text.
+fn utf8_path(text: &str) -> Result<PathBuf, Infallible> {
+    Ok(PathBuf::from(text))
+}
+
 /// Where everything lies.
 #[derive(Debug, Args)]
 pub(crate) struct Place {
     /// The data directory.
-    #[arg(long, value_name = "DIR", default_value = "./millstream-data", env = "MILLSTREAM_DATA")]
+    #[arg(long, value_name = "DIR", default_value = "./millstream-data", env = "MILLSTREAM_DATA", value_parser = utf8_path)]
     pub(crate) data: PathBuf,
     /// The configuration; without it `millstream.toml` in the data directory, or the defaults.
     #[arg(long, value_name = "FILE", env = "MILLSTREAM_CONFIG")]
@@ -57,7 +63,7 @@ pub(crate) struct Place {
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
     /// Where to keep it; a new temporary directory by default. A second run on the same directory doubles nothing.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = utf8_path)]
     pub(crate) data: Option<PathBuf>,
     /// Leave the readings in 2013, instead of shifting them by whole hours so that they end now.
     #[arg(long)]
@@ -112,7 +118,7 @@ pub(crate) enum Log {
     /// Repair a damaged log, keeping a copy of what is cut. Millstream must not be running on it.
     Repair {
         /// The data directory.
-        #[arg(long, value_name = "DIR", default_value = "./millstream-data", env = "MILLSTREAM_DATA")]
+        #[arg(long, value_name = "DIR", default_value = "./millstream-data", env = "MILLSTREAM_DATA", value_parser = utf8_path)]
         data: PathBuf,
     },
 }

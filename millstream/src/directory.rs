@@ -5,7 +5,9 @@ use crate::config::problem::Problem;
 use crate::config::{DEFAULTS, Settings};
 use anyhow::Context;
 use millstream_lake::Bucket;
+use millstream_query::Lakehouse;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
@@ -55,6 +57,21 @@ impl Directory {
         self.bucket(settings.reporting.as_deref(), "reporting")
     }
 
+    /// Both buckets as a question needs them: one that is not there is empty, and is not made.
+    ///
+    /// # Errors
+    /// If a bucket is there and cannot be opened.
+    pub(crate) fn lakehouse(&self, settings: &Settings) -> anyhow::Result<Lakehouse> {
+        let there = |configured: Option<&Path>, name: &str| {
+            let path = configured.map_or_else(|| self.0.join(name), Path::to_path_buf);
+            if path.exists() { self.bucket(configured, name) } else { Ok(Bucket::memory(name)) }
+        };
+        Ok(Lakehouse {
+            ingestion: there(settings.ingestion.as_deref(), "ingestion")?,
+            reporting: there(settings.reporting.as_deref(), "reporting")?,
+        })
+    }
+
     fn bucket(&self, configured: Option<&Path>, name: &str) -> anyhow::Result<Bucket> {
         let path = configured.map_or_else(|| self.0.join(name), Path::to_path_buf);
         Bucket::local(&path).with_context(|| format!("failed to open the {name} bucket {}", path.display()))
@@ -80,13 +97,20 @@ impl Directory {
 /// # Errors
 /// If it cannot be read, or is wrong: then the message shows where.
 pub(crate) fn read_settings(path: &Path) -> anyhow::Result<Settings> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("failed to read the configuration {}", path.display()))?;
+    let text = std::fs::read_to_string(path).with_context(|| {
+        let path = path.display();
+        format!("failed to read the configuration {path} (`millstream config > {path}` writes one with the defaults)")
+    })?;
     load(&text, &environment()).map_err(|problems| anyhow::anyhow!(render(&problems, path, &text)))
 }
 
+/// Variables of ours. Those of others may hold anything, and are left alone.
 fn environment() -> BTreeMap<String, String> {
-    std::env::vars().filter(|(variable, _)| variable.starts_with(PREFIX)).collect()
+    let ours = |(variable, value): (OsString, OsString)| {
+        let variable = variable.into_string().ok().filter(|variable| variable.starts_with(PREFIX))?;
+        Some((variable, value.to_string_lossy().into_owned()))
+    };
+    std::env::vars_os().filter_map(ours).collect()
 }
 
 fn render(problems: &[Problem], path: &Path, text: &str) -> String {

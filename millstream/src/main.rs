@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         }
     };
     let ended = runtime.block_on(command::run(cli.command));
-    // Whatever still runs was told to stop; a second signal means not to wait for it.
-    runtime.shutdown_background();
+    // What still runs after a second signal ends with the process. Dropping the runtime would wait for it, or tear libraries apart in the middle of a step.
+    std::mem::forget(runtime);
     ended.unwrap_or_else(|error| telemetry::fail(&error))
 }

@@ -3,6 +3,7 @@
 //! Draining goes with the river: the gateway first (nothing new is acknowledged, what was is in the log), then the firehose (what is in the log is in the
 //! lake), then the processor (reports have seen it, as far as that fits into a bounded time), the log last.
 
+use crate::command::quoted;
 use crate::config::Settings;
 use crate::config::raw::{Keep, Unclaimed};
 use crate::config::stream;
@@ -16,9 +17,9 @@ use millstream_ingest::gateway::{self, Observer};
 use millstream_ingest::route::Router;
 use millstream_ingest::session::Sessions;
 use millstream_lake::Bucket;
-use millstream_log::Log;
-use millstream_log::embedded::EmbeddedLog;
-use millstream_model::name::UNROUTED;
+use millstream_log::embedded::{EmbeddedLog, Peek};
+use millstream_log::{Bounds, Log, LogError};
+use millstream_model::name::{RESERVED_STREAMS, UNROUTED};
 use millstream_model::stream::Stream;
 use millstream_transform::firehose::{self, TrimRule, UnclaimedRule};
 use millstream_transform::processor::{self, Report};
@@ -59,9 +60,7 @@ impl Pipeline {
         directory: &Directory,
         observer: Arc<dyn Observer>,
     ) -> anyhow::Result<Self> {
-        let log = EmbeddedLog::open(&directory.log(), settings.log.clone())
-            .await
-            .context("failed to open the log")?;
+        let log = open_log(settings, directory).await?;
         let listener = listen(settings.listen).await?;
         let address = listener.local_addr()?;
         let buckets =
@@ -69,6 +68,7 @@ impl Pipeline {
         for bucket in [&buckets.ingestion, &buckets.reporting] {
             bucket.probe().await.with_context(|| format!("failed to probe the bucket {}", bucket.url()))?;
         }
+        warn_of_orphans(settings, directory)?;
         let mut pipeline = Self {
             address,
             log,
@@ -201,6 +201,36 @@ impl Pipeline {
             }
         }
     }
+}
+
+async fn open_log(settings: &Settings, directory: &Directory) -> anyhow::Result<EmbeddedLog> {
+    let opened = EmbeddedLog::open(&directory.log(), settings.log.clone()).await;
+    opened.map_err(|error| {
+        let is_damaged = matches!(error, LogError::Damaged { .. });
+        let error = anyhow::Error::new(error).context("failed to open the log");
+        let repair = format!("to repair it: millstream log repair --data {}", quoted(directory.path()));
+        if is_damaged { error.context(repair) } else { error }
+    })
+}
+
+/// Says which messages nobody carries to a table, because their stream is not configured any more.
+fn warn_of_orphans(settings: &Settings, directory: &Directory) -> anyhow::Result<()> {
+    let peek = Peek::open(&directory.log())?;
+    for partition in peek.topics()? {
+        let name = partition.topic.as_str().strip_prefix("millstream.").unwrap_or_default();
+        let is_carried = RESERVED_STREAMS.contains(&name)
+            || settings.streams.iter().any(|stream| stream.name.as_str() == name);
+        let Bounds { first, next } = peek.bounds(&partition)?;
+        if !is_carried && first < next {
+            tracing::warn!(
+                stream = name,
+                partition = partition.partition.0,
+                messages = next.0 - first.0,
+                "the log has messages of a stream that is not configured; they wait until a stream has that name again"
+            );
+        }
+    }
+    Ok(())
 }
 
 async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {

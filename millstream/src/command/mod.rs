@@ -8,9 +8,10 @@ mod sql;
 mod up;
 
 use crate::cli::Command;
+use std::path::Path;
 use std::process::ExitCode;
 
-/// Exit code of a command that a second signal stopped at once, as shells have it for SIGINT.
+/// Exit code of a command that a signal stopped before its work was done, as shells have it for SIGINT.
 const STOPPED: u8 = 130;
 
 /// Runs a command.
@@ -39,7 +40,40 @@ fn say(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// Says something that may go unheard: what is running goes on, whatever became of standard output.
+fn announce(text: &str) {
+    if let Err(error) = say(text) {
+        tracing::debug!(%error, "nobody reads standard output");
+    }
+}
+
 /// How the program was called, for commands to paste.
 fn program() -> String {
-    std::env::args().next().unwrap_or_else(|| "millstream".to_owned())
+    std::env::args_os().next().map_or_else(|| "millstream".to_owned(), |name| quoted(Path::new(&name)))
+}
+
+/// A path as a shell takes it.
+pub(crate) fn quoted(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./,:+@%=".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.into_owned()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+    use std::path::Path;
+
+    #[test]
+    fn a_path_is_quoted_where_a_shell_needs_it() {
+        let check = |path: &str, expected: &str| assert_eq!(quoted(Path::new(path)), expected);
+        check("./millstream-data", "./millstream-data");
+        check("my demo", "'my demo'");
+        check("it's", "'it'\\''s'");
+        check("", "''");
+    }
 }

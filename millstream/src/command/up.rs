@@ -1,7 +1,8 @@
 //! `millstream up`: all stages in one process, until a signal.
 
-use super::{STOPPED, program, say};
+use super::{STOPPED, announce, program, quoted};
 use crate::cli::Up;
+use crate::config::Settings;
 use crate::directory::Directory;
 use crate::pipeline::Pipeline;
 use crate::shutdown::Signals;
@@ -9,7 +10,9 @@ use crate::telemetry;
 use anyhow::Context;
 use millstream_ingest::gateway::Observer;
 use millstream_ingest::route::Route;
+use millstream_model::topic::TopicPattern;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -22,13 +25,13 @@ pub(super) async fn run(options: Up) -> anyhow::Result<ExitCode> {
     let signals = Signals::take().context("failed to take over signals")?;
     let stop = CancellationToken::new();
     let mut pipeline = Pipeline::start(&settings, &directory, Arc::new(Announcer)).await?;
-    say(&welcome(&directory, pipeline.address()))?;
+    announce(&welcome(&directory, &settings, options.place.config.as_deref(), pipeline.address()));
     let work = async {
         let failure = tokio::select! {
             () = stop.cancelled() => None,
             error = pipeline.failed() => Some(error),
         };
-        say("draining: every acknowledged message goes to its table; a second signal stops at once\n")?;
+        announce("draining: every acknowledged message goes to its table; a second signal stops at once\n");
         let drained = pipeline.drain().await;
         match failure {
             Some(error) => Err(error),
@@ -38,27 +41,47 @@ pub(super) async fn run(options: Up) -> anyhow::Result<ExitCode> {
     tokio::select! {
         ended = work => {
             ended?;
-            say("drained\n")?;
+            announce("drained\n");
             Ok(ExitCode::SUCCESS)
         }
         () = signals.watch(stop.clone()) => Ok(ExitCode::from(STOPPED)),
     }
 }
 
-fn welcome(directory: &Directory, address: SocketAddr) -> String {
-    let (program, data) = (program(), directory.path().display());
+fn welcome(directory: &Directory, settings: &Settings, config: Option<&Path>, address: SocketAddr) -> String {
+    let (program, data) = (program(), quoted(directory.path()));
     let port = if address.port() == 1883 { String::new() } else { format!("-p {} ", address.port()) };
-    format!(
+    let config = config.map(|path| format!(" --config {}", quoted(path))).unwrap_or_default();
+    let mut text = format!(
         "millstream {version} is up\n  \
            devices   mqtt://{address}   MQTT 3.1.1 and 5\n  \
-           data      {data}\n\n\
-         A first message, from another terminal:\n  \
-           mosquitto_pub {port}-t devices/d1/telemetry -m '{{\"temp\":21.5}}'\n\
-         and, two seconds later, what became of it:\n  \
-           {program} sql --data {data} -c 'select * from telemetry'\n\n\
-         Ctrl-C drains and ends.\n",
+           data      {data}\n\n",
         version = env!("CARGO_PKG_VERSION"),
-    )
+    );
+    let first = settings.streams.iter().find_map(|stream| stream.topics.first().map(|topic| (stream, topic)));
+    if let Some((stream, topic)) = first {
+        text.push_str(&format!(
+            "A first message, from another terminal:\n  \
+               mosquitto_pub {port}-t {topic} -m '{{\"temp\":21.5}}'\n\
+             and, a few seconds later, what became of it:\n  \
+               {program} sql --data {data}{config} -c 'select * from {stream}'\n\n",
+            topic = quoted(Path::new(&example(topic))),
+            stream = stream.name,
+        ));
+    }
+    text.push_str("Ctrl-C drains and ends.\n");
+    text
+}
+
+/// A topic that a pattern matches.
+fn example(pattern: &TopicPattern) -> String {
+    let filter = pattern.filter();
+    let levels = filter.split('/').map(|level| match level {
+        "+" => "d1",
+        "#" => "first",
+        level => level,
+    });
+    levels.collect::<Vec<_>>().join("/")
 }
 
 /// Tells once, for each topic that is seen first, what becomes of it.
@@ -71,9 +94,6 @@ impl Observer for Announcer {
             Some(stream) => format!("a row of {stream}, device {:?}", route.device_id),
             None => "no stream claims it: quarantined as no_stream".to_owned(),
         };
-        // The reader of standard output may be gone; the river flows on.
-        if say(&format!("first message on {topic:?} -> {becomes}\n")).is_err() {
-            tracing::debug!(topic, "nobody reads standard output");
-        }
+        announce(&format!("first message on {topic:?} -> {becomes}\n"));
     }
 }

@@ -16,6 +16,7 @@ use anyhow::{Context, ensure};
 use indicatif::HumanCount;
 use millstream_ingest::replay::progress::{WithoutTerminal, on_stderr};
 use millstream_ingest::replay::{self, Broker, Clients, Observers, Rebase, ReplaySettings, Summary};
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::path::PathBuf;
@@ -43,23 +44,25 @@ pub(super) async fn run(options: Demo) -> anyhow::Result<ExitCode> {
 
 async fn play(options: Demo, stop: CancellationToken) -> anyhow::Result<ExitCode> {
     let directory = open_directory(options.data)?;
-    let settings = directory.settings(None)?;
+    let settings = settings(&directory)?;
     let recording = Recording::open(&directory, options.as_recorded)?;
-    say(&format!(
-        "A year of weather, from MQTT to a report.\n\ndata       {}\n",
-        directory.path().display()
-    ))?;
-    let found = show::count(&directory, &settings).await?;
+    say(&format!("A year of weather, from MQTT to a report\n\ndata       {}\n", directory.path().display()))?;
+    say(&recording.describe())?;
+    let mut found = show::count(&directory, &settings).await?;
+    if found < TOTAL && directory.log().exists() {
+        // What an earlier demo was acknowledged, and did not live to see in the table, is in the log.
+        Pipeline::start(&settings, &directory, Arc::new(())).await?.drain().await?;
+        found = show::count(&directory, &settings).await?;
+    }
     if found < TOTAL {
-        say(&recording.describe())?;
         let missing = recording.missing(&show::keys(&directory, &settings).await?)?;
         if found > 0 {
             let (found, rest) = (HumanCount(found), HumanCount(missing.readings));
             say(&format!(
-                "found      {found} of them in the table, of a demo that was cut short: only the other {rest} are published\n"
+                "found      {found} of them, of a demo that was cut short: only the other {rest} are published\n"
             ))?;
         }
-        let summary = publish(&directory, directory.settings(None)?, &missing, stop.clone()).await?;
+        let summary = publish(&directory, &settings, &missing, stop.clone()).await?;
         if stop.is_cancelled() {
             say(
                 "stopped; what was acknowledged is in the table, and the next `demo` on this directory publishes the rest\n",
@@ -68,13 +71,15 @@ async fn play(options: Demo, stop: CancellationToken) -> anyhow::Result<ExitCode
         }
         say(&format!("{summary}\n"))?;
     } else {
-        say(&format!(
-            "found      all {} readings of an earlier demo: nothing is published again\n",
-            HumanCount(TOTAL)
-        ))?;
+        let total = HumanCount(TOTAL);
+        say(&format!("found      all {total} readings of an earlier demo: nothing is published again\n"))?;
     }
     let stored = show::count(&directory, &settings).await?;
-    ensure!(stored == TOTAL, "the table has {stored} readings, and {TOTAL} were published");
+    let path = directory.path().display();
+    ensure!(
+        stored == TOTAL,
+        "the table has {stored} readings instead of {TOTAL}: was something else published to it? name a new directory instead of {path}"
+    );
     say(&show::report(&directory, &settings).await?)?;
     say(&show::next_steps(&directory, &settings, &recording)?)?;
     Ok(ExitCode::SUCCESS)
@@ -91,32 +96,47 @@ fn open_directory(named: Option<PathBuf>) -> anyhow::Result<Directory> {
             .keep(),
     };
     let directory = Directory::new(path);
-    let config = directory.config();
-    if !config.exists() {
-        std::fs::create_dir_all(directory.path())
-            .with_context(|| format!("failed to make {}", directory.path().display()))?;
+    let path = directory.path();
+    if !Recording::is_in(&directory) {
+        let is_free = match std::fs::read_dir(path) {
+            Ok(mut entries) => entries.next().is_none(),
+            Err(error) => error.kind() == ErrorKind::NotFound,
+        };
+        ensure!(
+            is_free,
+            "{} is not empty, and not of a demo; name a new directory with --data, or none",
+            path.display()
+        );
+        std::fs::create_dir_all(path).with_context(|| format!("failed to make {}", path.display()))?;
+        let config = directory.config();
         std::fs::write(&config, CONFIG).with_context(|| format!("failed to write {}", config.display()))?;
     }
     Ok(directory)
 }
 
+/// As the directory is configured, but on any free port: a demonstration must not meet the user's own broker.
+fn settings(directory: &Directory) -> anyhow::Result<Settings> {
+    let mut settings = directory.settings(Some(&directory.config()))?;
+    settings.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    Ok(settings)
+}
+
 /// Runs all stages while the readings are published, and until all of them are in the ingestion bucket and the reports know them.
 async fn publish(
     directory: &Directory,
-    mut settings: Settings,
+    settings: &Settings,
     missing: &Missing,
     stop: CancellationToken,
 ) -> anyhow::Result<Summary> {
-    // Any free port: a demonstration must not meet the user's own broker.
-    settings.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let mut pipeline = Pipeline::start(&settings, directory, Arc::new(())).await?;
+    let mut pipeline = Pipeline::start(settings, directory, Arc::new(())).await?;
     let address = pipeline.address();
     say(&format!("gateway    mqtt://{address}, MQTT 5, QoS 1, one client per station\n\n"))?;
     let replayed = tokio::select! {
-        replayed = replay::run(replay_settings(address, missing)?, observers(), stop) => replayed.map_err(anyhow::Error::new),
+        replayed = replay::run(replay_settings(address, missing)?, observers(), stop.clone()) => replayed.map_err(anyhow::Error::new),
         failure = pipeline.failed() => Err(failure),
     };
-    say("waiting until all of it is in the bucket, and in the reports ...\n")?;
+    let what = if stop.is_cancelled() { "what was acknowledged" } else { "all of it" };
+    say(&format!("waiting until {what} is in the bucket, and in the reports ...\n"))?;
     pipeline.drain().await?;
     replayed
 }

@@ -2,14 +2,14 @@
 
 use super::chart;
 use super::weather::{Key, Recording};
-use crate::command::program;
+use crate::command::{program, quoted};
 use crate::config::Settings;
 use crate::directory::Directory;
 use anyhow::Context;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int64Type, TimestampMicrosecondType};
 use millstream_model::time::Micros;
-use millstream_query::{Format, Lakehouse, Layout, Limits, Session, print};
+use millstream_query::{Format, Layout, Limits, Session, print};
 use std::collections::HashSet;
 
 /// Months as rows, from the report that the reporting bucket keeps.
@@ -82,7 +82,7 @@ pub(super) fn next_steps(
     settings: &Settings,
     recording: &Recording,
 ) -> anyhow::Result<String> {
-    let (program, data) = (program(), directory.path().display());
+    let (program, data) = (program(), quoted(directory.path()));
     let (ingestion, reporting) = (directory.ingestion(settings)?, directory.reporting(settings)?);
     let recent = if recording.is_shifted() { " where ts > now() - interval '1 day'" } else { "" };
     Ok(format!(
@@ -104,12 +104,12 @@ pub(super) fn next_steps(
 }
 
 async fn session(directory: &Directory, settings: &Settings) -> anyhow::Result<Session> {
-    let lakehouse =
-        Lakehouse { ingestion: directory.ingestion(settings)?, reporting: directory.reporting(settings)? };
+    let lakehouse = directory.lakehouse(settings)?;
     Session::open(&lakehouse, Limits::default()).await.context("failed to start a session")
 }
 
 async fn session_over_weather(directory: &Directory, settings: &Settings) -> anyhow::Result<Option<Session>> {
-    let there = directory.ingestion(settings)?.table_names().await?.iter().any(|name| name == "weather");
+    let there =
+        directory.lakehouse(settings)?.ingestion.table_names().await?.iter().any(|name| name == "weather");
     if there { session(directory, settings).await.map(Some) } else { Ok(None) }
 }

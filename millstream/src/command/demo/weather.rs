@@ -18,6 +18,10 @@ pub(super) const TOTAL: u64 = 26_115;
 /// 2013-12-30T23:00:00Z, the newest reading.
 const NEWEST: Micros = Micros(1_388_444_400_000_000);
 
+/// Where the demonstration keeps what it needs, and the file there that says by how many hours it shifts.
+const FOLDER: &str = "demo";
+const NOTE: &str = "shift-hours";
+
 const HOUR: i64 = 3_600_000_000;
 
 /// Columns of the recording that make a reading what it is.
@@ -46,11 +50,16 @@ pub(super) struct Missing {
 }
 
 impl Recording {
+    /// Whether an earlier demo made this directory.
+    pub(super) fn is_in(directory: &Directory) -> bool {
+        directory.path().join(FOLDER).join(NOTE).is_file()
+    }
+
     /// The recording as an earlier demo in this directory played it; else shifted so that it ends now, or as it was recorded.
     pub(super) fn open(directory: &Directory, as_recorded: bool) -> anyhow::Result<Self> {
-        let folder = directory.path().join("demo");
+        let folder = directory.path().join(FOLDER);
         std::fs::create_dir_all(&folder).with_context(|| format!("failed to make {}", folder.display()))?;
-        let note = folder.join("shift-hours");
+        let note = folder.join(NOTE);
         let shift_hours = match std::fs::read_to_string(&note) {
             Ok(text) => text
                 .trim()

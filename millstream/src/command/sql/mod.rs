@@ -2,33 +2,33 @@
 
 mod waiting;
 
+use super::quoted;
 use crate::cli::{Format as FormatOption, Sql};
-use crate::config::Settings;
 use crate::directory::Directory;
-use anyhow::Context;
-use millstream_query::{Format, Lakehouse, Layout, Limits, PrintError, QueryError, Session, print, split};
+use crate::telemetry::chain;
+use anyhow::{Context, ensure};
+use millstream_query::{Format, Layout, Limits, PrintError, QueryError, Session, print, split};
 use std::fmt::Display;
 use std::io::{IsTerminal, Read, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Answers each statement in turn; the first that fails ends it with exit code 1.
 pub(super) async fn run(options: Sql) -> anyhow::Result<ExitCode> {
     let text = read_text(&options)?;
     let directory = Directory::new(options.place.data);
-    if !directory.path().is_dir() {
-        let path = directory.path().display();
-        anyhow::bail!(
-            "there is no data directory {path}; name it with --data, or make it with `millstream up --data {path}`"
-        );
-    }
+    check_directory(directory.path())?;
     let settings = directory.settings(options.place.config.as_deref())?;
-    let lakehouse = open_lakehouse(&directory, &settings)?;
+    let lakehouse = directory.lakehouse(&settings)?;
     let session = Session::open(&lakehouse, Limits::default()).await.context("failed to start a session")?;
     // Counted before the question is asked: what is committed in between is in the answer and was announced, never the other way round.
-    let waiting = waiting::count(&directory, &settings, &lakehouse.ingestion).await?;
+    let waiting = waiting::count(&directory, &settings, &lakehouse.ingestion).await;
     let answered = answer_all(&session, &text, format(options.format)).await;
-    if let Some(waiting) = waiting {
-        note(&waiting)?;
+    match waiting {
+        Ok(Some(waiting)) => note(&waiting)?,
+        Ok(None) => {}
+        // The files can be asked whatever is the matter with the log.
+        Err(error) => note(&format!("what is not in files yet could not be counted: {}", chain(&error)))?,
     }
     match answered {
         Ok(()) => Ok(ExitCode::SUCCESS),
@@ -40,9 +40,15 @@ pub(super) async fn run(options: Sql) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Both buckets, as a session asks them.
-pub(super) fn open_lakehouse(directory: &Directory, settings: &Settings) -> anyhow::Result<Lakehouse> {
-    Ok(Lakehouse { ingestion: directory.ingestion(settings)?, reporting: directory.reporting(settings)? })
+fn check_directory(path: &Path) -> anyhow::Result<()> {
+    let shown = path.display();
+    ensure!(!path.exists() || path.is_dir(), "{shown} is not a directory; name a data directory with --data");
+    let up = quoted(path);
+    ensure!(
+        path.is_dir(),
+        "there is no data directory {shown}; name it with --data, or make it with `millstream up --data {up}`"
+    );
+    Ok(())
 }
 
 fn read_text(options: &Sql) -> anyhow::Result<String> {

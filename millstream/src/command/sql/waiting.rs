@@ -6,7 +6,7 @@ use anyhow::Context;
 use millstream_lake::{Bucket, Snapshot, Table};
 use millstream_log::embedded::Peek;
 use millstream_log::{LogError, ReadLimit};
-use millstream_model::name::{Offset, TopicPartition};
+use millstream_model::name::{Offset, RESERVED_STREAMS, TopicPartition};
 use millstream_model::stream::Stream;
 use millstream_model::time::Micros;
 use millstream_readings::{Decoder, InputSchema};
@@ -37,7 +37,7 @@ impl fmt::Display for Waiting {
     }
 }
 
-/// Counts what waits in the user's streams; `None` if nothing does. It reads the log beside whoever owns it, and changes nothing.
+/// Counts what waits in the log for a table; `None` if nothing does. It reads the log beside whoever owns it, and changes nothing.
 pub(super) async fn count(
     directory: &Directory,
     settings: &Settings,
@@ -47,19 +47,37 @@ pub(super) async fn count(
         return Ok(None);
     }
     let peek = Peek::open(&directory.log()).context("failed to look into the log")?;
-    let topics = peek.topics().context("failed to look into the log")?;
     let mut waiting = Waiting::default();
-    for stream in &settings.streams {
-        let snapshot = match Table::open(ingestion, stream.name.as_str()).await? {
+    for partition in peek.topics().context("failed to look into the log")? {
+        let Some(name) = stream_of(&partition) else { continue };
+        let snapshot = match Table::open(ingestion, &name).await? {
             Some(table) => Some(table.snapshot().await?),
             None => None,
         };
-        let topic = stream.name.log_topic();
-        for partition in topics.iter().filter(|partition| partition.topic == topic) {
-            count_partition(&peek, stream, partition, snapshot.as_deref(), &mut waiting)?;
+        match settings.streams.iter().find(|stream| stream.name.as_str() == name) {
+            Some(stream) => count_partition(&peek, stream, &partition, snapshot.as_deref(), &mut waiting)?,
+            // Without its definition a message cannot be decoded; nearly always it is one reading.
+            None => waiting.readings += count_messages(&peek, &partition, snapshot.as_deref())?,
         }
     }
     Ok(Some(waiting).filter(|waiting| waiting.readings > 0))
+}
+
+/// The stream whose readings are in a partition; `None` for Millstream's own topics.
+fn stream_of(partition: &TopicPartition) -> Option<String> {
+    let name = partition.topic.as_str().strip_prefix("millstream.")?;
+    (!RESERVED_STREAMS.contains(&name)).then(|| name.to_owned())
+}
+
+fn count_messages(
+    peek: &Peek,
+    partition: &TopicPartition,
+    snapshot: Option<&Snapshot>,
+) -> anyhow::Result<u64> {
+    let bounds = peek.bounds(partition).context("failed to look into the log")?;
+    let committed = snapshot.and_then(|snapshot| firehose::committed(snapshot, partition));
+    let next = committed.map_or(bounds.first, Offset::next);
+    Ok(u64::try_from(bounds.next.0 - next.0).unwrap_or_default())
 }
 
 fn count_partition(
