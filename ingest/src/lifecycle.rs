@@ -22,6 +22,9 @@ const QUEUE_MAX: usize = 2048;
 /// Events that go to the log in one append.
 const BATCH_MAX: usize = 256;
 
+/// Longest device id, in bytes.
+const DEVICE_ID_MAX: usize = 256;
+
 /// MQTT topic that the events say they came by. No device can forge it: the gateway refuses to publish under [`OWN_TOPICS`].
 const TOPIC: &str = "$millstream/lifecycle";
 
@@ -142,5 +145,25 @@ fn record(at: Micros, event: &Event) -> Option<Record> {
         user_properties: Vec::new(),
         truncated_from: None,
     };
-    Some(arrival.into_record(&event.client_id, Bytes::from(value)))
+    Some(arrival.into_record(&device_id(&event.client_id), Bytes::from(value)))
+}
+
+/// A client id as a device id: what no device id may have in it is `_`. The column `client_id` has it as it is.
+fn device_id(client_id: &str) -> String {
+    let mut id = client_id.replace("..", "__").replace(|c: char| c == '/' || c.is_control(), "_");
+    id.truncate(id.floor_char_boundary(DEVICE_ID_MAX));
+    id
+}
+
+#[cfg(test)]
+mod tests {
+    use super::device_id;
+
+    #[test]
+    fn every_client_id_makes_a_device_id() {
+        let check = |client_id: &str, expected: &str| assert_eq!(device_id(client_id), expected);
+        check("site/a/b", "site_a_b");
+        check("../x\u{7}", "___x_");
+        check(&"ä".repeat(200), &"ä".repeat(128));
+    }
 }

@@ -130,7 +130,8 @@ fn write_acknowledged(file: File) -> Acknowledged {
     Arc::new(move |message: &Message| {
         let line = serde_json::json!({ "topic": &*message.topic, "payload": String::from_utf8_lossy(&message.payload) });
         let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = writeln!(file, "{line}") {
+        // In one call, so that a kill leaves whole lines.
+        if let Err(error) = file.write_all(format!("{line}\n").as_bytes()) {
             tracing::error!(%error, "an acknowledged message could not be written to the file");
         }
     })

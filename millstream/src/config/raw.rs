@@ -3,7 +3,10 @@
 use bytesize::ByteSize;
 use indexmap::IndexMap;
 use millstream_model::column::ColumnType;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -26,8 +29,8 @@ pub(crate) struct RawGateway {
     pub(crate) listen: Option<String>,
     pub(crate) unclaimed: Option<Unclaimed>,
     pub(crate) connections_max: Option<usize>,
-    pub(crate) message_max: Option<ByteSize>,
-    pub(crate) packet_max: Option<ByteSize>,
+    pub(crate) message_max: Option<Size>,
+    pub(crate) packet_max: Option<Size>,
     pub(crate) in_flight_max: Option<u16>,
     pub(crate) keep_alive_max: Option<Span>,
     pub(crate) connect_timeout: Option<Span>,
@@ -46,8 +49,8 @@ pub(crate) enum Unclaimed {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawLog {
     pub(crate) partitions: Option<u16>,
-    pub(crate) segment_size: Option<ByteSize>,
-    pub(crate) reserve: Option<ByteSize>,
+    pub(crate) segment_size: Option<Size>,
+    pub(crate) reserve: Option<Size>,
     pub(crate) keep: Option<Keep>,
 }
 
@@ -152,25 +155,42 @@ pub(crate) enum OneOrMany {
 
 /// A column's type, or a table of type and required.
 #[derive(Debug, Deserialize)]
-#[serde(
-    untagged,
-    expecting = "expected a type (`double`, `boolean`, `string`, `long` or `timestamp`), or { type = .., required = true }"
-)]
-pub(crate) enum RawColumn {
-    Type(ColumnType),
-    Full {
-        #[serde(rename = "type")]
-        kind: ColumnType,
-        #[serde(default)]
-        required: bool,
-    },
+#[serde(deny_unknown_fields, remote = "Self")]
+pub(crate) struct RawColumn {
+    #[serde(rename = "type")]
+    pub(crate) kind: ColumnType,
+    #[serde(default)]
+    pub(crate) required: bool,
+}
+
+impl<'de> Deserialize<'de> for RawColumn {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Form;
+        impl<'de> Visitor<'de> for Form {
+            type Value = RawColumn;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a type like \"double\", or { type = \"double\", required = true }")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<RawColumn, E> {
+                let kind = ColumnType::deserialize(text.into_deserializer())?;
+                Ok(RawColumn { kind, required: false })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<RawColumn, A::Error> {
+                RawColumn::deserialize(MapAccessDeserializer::new(table))
+            }
+        }
+        deserializer.deserialize_any(Form)
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawFiles {
     pub(crate) close_after: Option<Span>,
-    pub(crate) close_size: Option<ByteSize>,
+    pub(crate) close_size: Option<Size>,
     pub(crate) close_idle: Option<Span>,
 }
 
@@ -188,12 +208,58 @@ pub(crate) struct Span(pub(crate) Duration);
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let parsed = humantime::parse_duration(&text);
-        parsed.map(Self).map_err(|error| {
-            serde::de::Error::custom(format!(
-                "{error}; a length of time is written like \"60s\", \"5m\" or \"1h 30m\""
-            ))
-        })
+        struct Form;
+        impl Visitor<'_> for Form {
+            type Value = Span;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a length of time like \"60s\", \"5m\" or \"1h 30m\"")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Span, E> {
+                let parsed = humantime::parse_duration(text);
+                parsed.map(Span).map_err(|error| {
+                    E::custom(format!(
+                        "{error}; a length of time is written like \"60s\", \"5m\" or \"1h 30m\""
+                    ))
+                })
+            }
+        }
+        deserializer.deserialize_str(Form)
+    }
+}
+
+/// A number of bytes, written like `128MiB`, or as a bare number.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Size(pub(crate) u64);
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Form;
+        impl Visitor<'_> for Form {
+            type Value = Size;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a size like \"128MiB\", or a number of bytes")
+            }
+
+            fn visit_i64<E: Error>(self, bytes: i64) -> Result<Size, E> {
+                u64::try_from(bytes).map(Size).map_err(|error| {
+                    E::custom(format!("{error}; a size is written like \"128MiB\", or as a number of bytes"))
+                })
+            }
+
+            fn visit_u64<E: Error>(self, bytes: u64) -> Result<Size, E> {
+                Ok(Size(bytes))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Size, E> {
+                let parsed = text.parse::<ByteSize>();
+                parsed.map(|size| Size(size.as_u64())).map_err(|error| {
+                    E::custom(format!("{error}; a size is written like \"128MiB\", or as a number of bytes"))
+                })
+            }
+        }
+        deserializer.deserialize_any(Form)
     }
 }

@@ -1,12 +1,15 @@
 //! The configuration as the program uses it: checked, complete, it cannot be invalid.
 
 use super::problem::Problem;
-use super::raw::{Keep, LogFormat, RawConfig, RawGateway, RawLog, RawReport, RawReports, Span, Unclaimed};
+use super::raw::{
+    Keep, LogFormat, RawConfig, RawGateway, RawLake, RawLog, RawReport, RawStream, Size, Span, Unclaimed,
+};
 use super::stream::{self, check_stream};
 use millstream_ingest::gateway::GatewaySettings;
 use millstream_log::embedded::EmbeddedSettings;
-use millstream_model::name::StreamName;
+use millstream_model::name::{LIFECYCLE, QUARANTINE, StreamName};
 use millstream_model::stream::Stream;
+use millstream_query::ReportPlan;
 use millstream_transform::processor::Report;
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -14,12 +17,19 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tracing_subscriber::EnvFilter;
 
 /// How long the processor lets a change wait that no notice told it of.
 const SWEEP: Duration = Duration::from_secs(60);
 
 /// Largest `packet_max`: a packet is held in memory several times over while it is read and appended.
 const PACKET_MAX: u32 = 16 << 20;
+
+/// Largest `segment_size`: a segment is trimmed only as a whole, so a larger one would hold on to too much of a disk.
+const SEGMENT_MAX: u64 = 16 << 30;
+
+/// Largest `reserve`: more is a slip of the unit, and a log that never has room.
+const RESERVE_MAX: u64 = 1 << 40;
 
 /// All that is configured.
 #[derive(Debug)]
@@ -60,25 +70,30 @@ impl Settings {
         let listen = keep(&mut problems, check_listen(raw.gateway.listen.as_deref()));
         let gateway = keep(&mut problems, check_gateway(&raw.gateway));
         let log = keep(&mut problems, check_log(&raw.log));
+        check_lake(&raw.lake, &mut problems);
+        let log_level = keep(&mut problems, check_level(raw.telemetry.level));
+        let written = stream_names(raw.stream.as_deref());
         let streams = check_streams(raw.stream, &mut problems);
-        let reports = check_reports(raw.report, &streams, &mut problems);
-        let sweep = keep(&mut problems, check_sweep(&raw.reports));
-        match (listen, gateway, log, sweep) {
-            (Some(listen), Some(gateway), Some(log), Some(sweep)) if problems.is_empty() => Ok(Self {
-                listen,
-                unclaimed: raw.gateway.unclaimed.unwrap_or(Unclaimed::Quarantine),
-                // What the gateway lets through the log must take: else its sender would send it again for ever.
-                log: EmbeddedSettings { record_max: log.record_max.max(gateway.record_max()), ..log },
-                gateway,
-                keep: raw.log.keep.unwrap_or(Keep::Uncommitted),
-                ingestion: raw.lake.ingestion,
-                reporting: raw.lake.reporting,
-                sweep,
-                log_level: raw.telemetry.level.unwrap_or_else(|| "info".to_owned()),
-                log_format: raw.telemetry.format.unwrap_or(LogFormat::Auto),
-                streams,
-                reports,
-            }),
+        let reports = check_reports(raw.report, &written, &streams, &mut problems);
+        let sweep = keep(&mut problems, at_least_a_second("reports.sweep", raw.reports.sweep, SWEEP));
+        match (listen, gateway, log, log_level, sweep) {
+            (Some(listen), Some(gateway), Some(log), Some(log_level), Some(sweep)) if problems.is_empty() => {
+                Ok(Self {
+                    listen,
+                    unclaimed: raw.gateway.unclaimed.unwrap_or(Unclaimed::Quarantine),
+                    // What the gateway lets through the log must take: else its sender would send it again for ever.
+                    log: EmbeddedSettings { record_max: log.record_max.max(gateway.record_max()), ..log },
+                    gateway,
+                    keep: raw.log.keep.unwrap_or(Keep::Uncommitted),
+                    ingestion: raw.lake.ingestion,
+                    reporting: raw.lake.reporting,
+                    sweep,
+                    log_level,
+                    log_format: raw.telemetry.format.unwrap_or(LogFormat::Auto),
+                    streams,
+                    reports,
+                })
+            }
             _ => Err(problems),
         }
     }
@@ -112,27 +127,24 @@ fn check_gateway(raw: &RawGateway) -> Result<GatewaySettings, Problem> {
     if let Some(most) = raw.connections_max {
         settings.connections_max = most;
     }
-    if let Some(most) = raw.message_max {
+    if let Some(Size(most)) = raw.message_max {
         settings.message_max =
-            usize::try_from(most.as_u64()).map_err(|error| Problem::new("gateway.message_max", error))?;
+            usize::try_from(most).map_err(|error| Problem::new("gateway.message_max", error))?;
     }
-    if let Some(most) = raw.packet_max {
+    if let Some(Size(most)) = raw.packet_max {
         settings.packet_max =
-            u32::try_from(most.as_u64()).map_err(|error| Problem::new("gateway.packet_max", error))?;
+            u32::try_from(most).map_err(|error| Problem::new("gateway.packet_max", error))?;
     }
     if let Some(most) = raw.in_flight_max {
         settings.in_flight_max = NonZeroU16::new(most)
             .ok_or_else(|| Problem::new("gateway.in_flight_max", "must be at least 1"))?;
     }
-    if let Some(Span(longest)) = raw.keep_alive_max {
-        settings.keep_alive_max = longest;
-    }
-    if let Some(Span(longest)) = raw.connect_timeout {
-        settings.connect_timeout = longest;
-    }
-    if let Some(Span(longest)) = raw.session_expiry_max {
-        settings.session_expiry_max = longest;
-    }
+    settings.keep_alive_max =
+        at_least_a_second("gateway.keep_alive_max", raw.keep_alive_max, settings.keep_alive_max)?;
+    settings.connect_timeout =
+        at_least_a_second("gateway.connect_timeout", raw.connect_timeout, settings.connect_timeout)?;
+    settings.session_expiry_max =
+        at_least_a_second("gateway.session_expiry_max", raw.session_expiry_max, settings.session_expiry_max)?;
     if settings.message_max as u64 >= u64::from(settings.packet_max) {
         return Err(Problem::new("gateway.message_max", "must be smaller than packet_max").hint(
             "a message above message_max is quarantined; a packet above packet_max ends the connection",
@@ -155,32 +167,67 @@ fn check_log(raw: &RawLog) -> Result<EmbeddedSettings, Problem> {
         }
         settings.partitions = partitions;
     }
-    if let Some(size) = raw.segment_size {
-        if size.as_u64() < 1 << 20 {
-            return Err(Problem::new("log.segment_size", "must be at least 1MiB"));
+    if let Some(Size(size)) = raw.segment_size {
+        if !(1 << 20..=SEGMENT_MAX).contains(&size) {
+            return Err(Problem::new("log.segment_size", "must be from 1MiB to 16GiB"));
         }
-        settings.segment_bytes = size.as_u64();
+        settings.segment_bytes = size;
     }
-    if let Some(size) = raw.reserve {
-        settings.reserve_bytes = size.as_u64();
+    if let Some(Size(size)) = raw.reserve {
+        if size > RESERVE_MAX {
+            return Err(Problem::new("log.reserve", "must be at most 1TiB"));
+        }
+        settings.reserve_bytes = size;
     }
     Ok(settings)
 }
 
-fn check_sweep(raw: &RawReports) -> Result<Duration, Problem> {
-    match raw.sweep {
-        Some(Span(sweep)) if sweep < Duration::from_secs(1) => {
-            Err(Problem::new("reports.sweep", "must be at least 1s"))
-        }
-        Some(Span(sweep)) => Ok(sweep),
-        None => Ok(SWEEP),
+fn at_least_a_second(key: &str, span: Option<Span>, default: Duration) -> Result<Duration, Problem> {
+    match span {
+        Some(Span(span)) if span < Duration::from_secs(1) => Err(Problem::new(key, "must be at least 1s")),
+        Some(Span(span)) => Ok(span),
+        None => Ok(default),
     }
 }
 
-fn check_streams(raw: Option<Vec<super::raw::RawStream>>, problems: &mut Vec<Problem>) -> Vec<Arc<Stream>> {
+fn check_lake(raw: &RawLake, problems: &mut Vec<Problem>) {
+    for (key, bucket) in [("lake.ingestion", &raw.ingestion), ("lake.reporting", &raw.reporting)] {
+        if bucket.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+            problems.push(
+                Problem::new(key, "the path cannot be empty")
+                    .hint("leave it out to keep the tables in the data directory"),
+            );
+        }
+    }
+}
+
+fn check_level(level: Option<String>) -> Result<String, Problem> {
+    let level = level.unwrap_or_else(|| "info".to_owned());
+    match EnvFilter::try_new(&level) {
+        Ok(_) => Ok(level),
+        Err(error) => Err(Problem::new("telemetry.level", error)
+            .hint("write \"info\", or by part \"info,millstream_log=debug\"")),
+    }
+}
+
+/// The streams' names as they are written: a report of a stream that has a problem of its own has none by that.
+fn stream_names(raw: Option<&[RawStream]>) -> Vec<String> {
+    match raw {
+        Some(raw) => raw.iter().map(|stream| stream.name.clone()).collect(),
+        None => vec![stream::telemetry().name.to_string()],
+    }
+}
+
+fn check_streams(raw: Option<Vec<RawStream>>, problems: &mut Vec<Problem>) -> Vec<Arc<Stream>> {
     let Some(raw) = raw else { return vec![Arc::new(stream::telemetry())] };
+    if raw.is_empty() {
+        problems.push(
+            Problem::new("stream", "a list of no streams")
+                .hint("leave it out for the stream `telemetry` of every topic, or write a [[stream]]"),
+        );
+    }
     let mut names = HashSet::new();
-    let mut streams = Vec::new();
+    let mut streams: Vec<Arc<Stream>> = Vec::new();
     for (index, raw) in raw.into_iter().enumerate() {
         let key = format!("stream[{index}]");
         match check_stream(&key, raw) {
@@ -190,14 +237,33 @@ fn check_streams(raw: Option<Vec<super::raw::RawStream>>, problems: &mut Vec<Pro
                     format!("there are two streams named `{}`", stream.name),
                 ));
             }
-            Ok(stream) => streams.push(Arc::new(stream)),
+            Ok(stream) => {
+                problems.extend(check_reached(&key, &stream, &streams));
+                streams.push(Arc::new(stream));
+            }
             Err(mut found) => problems.append(&mut found),
         }
     }
     streams
 }
 
-fn check_reports(raw: Vec<RawReport>, streams: &[Arc<Stream>], problems: &mut Vec<Problem>) -> Vec<Report> {
+/// The first stream that claims a topic gets it, and `#` claims all but those that begin with `$`.
+fn check_reached(key: &str, stream: &Stream, before: &[Arc<Stream>]) -> Option<Problem> {
+    let greedy = before.iter().find(|other| other.topics.iter().any(|topic| topic.to_string() == "#"))?;
+    if stream.topics.iter().all(|topic| topic.to_string().starts_with('$')) {
+        return None;
+    }
+    let name = &greedy.name;
+    let what = format!("the stream `{name}` before it claims every topic");
+    Some(Problem::new(format!("{key}.topic"), what).hint(format!("put `{name}` last")))
+}
+
+fn check_reports(
+    raw: Vec<RawReport>,
+    written: &[String],
+    streams: &[Arc<Stream>],
+    problems: &mut Vec<Problem>,
+) -> Vec<Report> {
     let mut names: HashSet<StreamName> = streams.iter().map(|stream| stream.name.clone()).collect();
     let mut reports = Vec::new();
     for (index, raw) in raw.into_iter().enumerate() {
@@ -209,6 +275,7 @@ fn check_reports(raw: Vec<RawReport>, streams: &[Arc<Stream>], problems: &mut Ve
                     .hint("write partition_by = \"date\", or leave it out"),
             );
         }
+        problems.extend(check_sql(&key, &raw.sql, written));
         match raw.name.parse::<StreamName>() {
             Err(error) => problems.push(Problem::new(format!("{key}.name"), error)),
             Ok(name) if !names.insert(name.clone()) || name.is_reserved() => {
@@ -221,4 +288,21 @@ fn check_reports(raw: Vec<RawReport>, streams: &[Arc<Stream>], problems: &mut Ve
         }
     }
     reports
+}
+
+fn check_sql(key: &str, sql: &str, streams: &[String]) -> Vec<Problem> {
+    let key = format!("{key}.sql");
+    let sources = match ReportPlan::sources(sql) {
+        Ok(sources) => sources,
+        Err(error) => {
+            let mut problem = Problem::new(key, &error);
+            problem.hint = (!error.hints().is_empty()).then(|| error.hints().join("; "));
+            return vec![problem];
+        }
+    };
+    let exists = |name: &String| [LIFECYCLE, QUARANTINE].contains(&name.as_str()) || streams.contains(name);
+    let unknown = sources.iter().filter(|name| !exists(name));
+    let names = streams.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let hint = format!("the streams are {names}, and Millstream's own `{LIFECYCLE}` and `{QUARANTINE}`");
+    unknown.map(|name| Problem::new(&key, format!("no stream is named `{name}`")).hint(&hint)).collect()
 }

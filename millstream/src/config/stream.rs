@@ -98,7 +98,7 @@ pub(super) fn check_stream(key: &str, raw: RawStream) -> Result<Stream, Vec<Prob
     }
     let files = CloseRule {
         after: raw.files.close_after.map_or(CLOSE_AFTER, |span| span.0),
-        size: raw.files.close_size.map_or(CLOSE_SIZE, |size| size.as_u64()),
+        size: raw.files.close_size.map_or(CLOSE_SIZE, |size| size.0),
         idle: raw.files.close_idle.map_or(CLOSE_IDLE, |span| span.0),
     };
     if files.after.is_zero() || files.idle.is_zero() || !((1 << 20)..=(2 << 30)).contains(&files.size) {
@@ -107,6 +107,7 @@ pub(super) fn check_stream(key: &str, raw: RawStream) -> Result<Stream, Vec<Prob
             "close_after and close_idle must be above zero, close_size from 1MiB to 2GiB",
         ));
     }
+    check_not_empty(key, raw.device.as_deref(), raw.transform.as_deref(), &mut note);
     let Some(name) = name.filter(|_| problems.is_empty()) else { return Err(problems) };
     let misfit = |raw: Option<RawMisfit>| match raw {
         Some(RawMisfit::Quarantine) => Misfit::Quarantine,
@@ -131,6 +132,21 @@ pub(super) fn check_stream(key: &str, raw: RawStream) -> Result<Stream, Vec<Prob
     };
     Transform::check(&stream).map_err(|error| vec![Problem::new(format!("{key}.transform"), error)])?;
     Ok(stream)
+}
+
+fn check_not_empty(key: &str, device: Option<&str>, transform: Option<&str>, note: &mut impl FnMut(Problem)) {
+    if device == Some("") {
+        note(
+            Problem::new(format!("{key}.device"), "the name of a field cannot be empty")
+                .hint("leave `device` out: the device is the topic's {device_id}, or else the client id"),
+        );
+    }
+    if transform.is_some_and(|sql| sql.trim().is_empty()) {
+        note(
+            Problem::new(format!("{key}.transform"), "a transform cannot be empty")
+                .hint("leave `transform` out, or write one like \"select * from input\""),
+        );
+    }
 }
 
 fn check_topics(key: &str, raw: OneOrMany, note: &mut impl FnMut(Problem)) -> Vec<TopicPattern> {
@@ -194,10 +210,7 @@ fn check_columns(
 ) -> Vec<Column> {
     let mut columns: Vec<Column> = Vec::new();
     for (name, column) in raw {
-        let (kind, required) = match column {
-            RawColumn::Type(kind) => (kind, false),
-            RawColumn::Full { kind, required } => (kind, required),
-        };
+        let RawColumn { kind, required } = column;
         let at = format!("{key}.columns.{name}");
         if reserved::is_reserved(&name) {
             note(

@@ -66,6 +66,22 @@ fn problems_say_where_what_and_what_would_be_right() {
         "[gateway]\nconnect_timeout = \"10 parsecs\"\n",
         &[("gateway.connect_timeout", (2, 19), "unknown time unit", "")],
     );
+    check(
+        "[gateway]\nconnect_timeout = \"0s\"\n",
+        &[("gateway.connect_timeout", (2, 19), "at least 1s", "")],
+    );
+    check(
+        "[gateway]\nkeep_alive_max = \"999ms\"\n",
+        &[("gateway.keep_alive_max", (2, 18), "at least 1s", "")],
+    );
+    check(
+        "[gateway]\nsession_expiry_max = \"0s\"\n",
+        &[("gateway.session_expiry_max", (2, 22), "at least 1s", "")],
+    );
+    check(
+        "[gateway]\npacket_max = true\n",
+        &[("gateway.packet_max", (2, 14), "expected a size like \"128MiB\"", "")],
+    );
     check("[log]\npartitions = 0\n", &[("log.partitions", (2, 14), "at least 1", "")]);
     check("[log\n", &[("", (1, 5), "not TOML", "")]);
     check("[[stream]]\nname = \"a\"\n", &[("stream[0]", (1, 1), "missing field `topic`", "")]);
@@ -89,8 +105,74 @@ fn problems_say_where_what_and_what_would_be_right() {
         &[("stream[0].name", (2, 8), "Millstream's own", "")],
     );
     check(
-        "[[report]]\nname = \"r\"\nsql = \"select 1\"\npartition_by = \"day\"\n",
+        "[[report]]\nname = \"r\"\nsql = \"select date from telemetry\"\npartition_by = \"day\"\n",
         &[("report[0].partition_by", (4, 16), "`date` only", "partition_by")],
+    );
+}
+
+#[test]
+fn problems_of_the_log_the_lake_and_telemetry_say_what_would_be_right() {
+    check("[log]\nreserve = \"2TiB\"\n", &[("log.reserve", (2, 11), "at most 1TiB", "")]);
+    check("[log]\nreserve = \"much\"\n", &[("log.reserve", (2, 11), "written like \"128MiB\"", "")]);
+    check("[log]\nreserve = -1\n", &[("log.reserve", (2, 11), "written like \"128MiB\"", "")]);
+    check("[log]\nsegment_size = \"17GiB\"\n", &[("log.segment_size", (2, 16), "1MiB to 16GiB", "")]);
+    check(
+        "[lake]\ningestion = \"\"\nreporting = \"\"\n",
+        &[
+            ("lake.ingestion", (2, 13), "cannot be empty", "leave it out"),
+            ("lake.reporting", (3, 13), "cannot be empty", "leave it out"),
+        ],
+    );
+    check(
+        "[telemetry]\nlevel = \"nonsense=foo\"\n",
+        &[("telemetry.level", (2, 9), "level", "\"info,millstream_log=debug\"")],
+    );
+}
+
+#[test]
+fn problems_of_streams_say_what_would_be_right() {
+    check("stream = []\n", &[("stream", (1, 10), "no streams", "[[stream]]")]);
+    check(
+        "[[stream]]\nname = \"a\"\ntopic = \"#\"\ncolumns = { temp = { type = \"double\", requird = true } }\n",
+        &[("stream[0].columns.temp.requird", (4, 49), "unknown field `requird`", "did you mean `required`?")],
+    );
+    check(
+        "[[stream]]\nname = \"a\"\ntopic = \"#\"\ncolumns = { temp = \"duble\" }\n",
+        &[("stream[0].columns.temp", (4, 20), "unknown variant `duble`", "did you mean `double`?")],
+    );
+    check(
+        "[[stream]]\nname = \"a\"\ntopic = \"#\"\ncolumns = { temp = 1 }\n",
+        &[("stream[0].columns.temp", (4, 20), "{ type = \"double\", required = true }", "")],
+    );
+    check(
+        "[[stream]]\nname = \"a\"\ntopic = \"#\"\ndevice = \"\"\ntransform = \" \"\n",
+        &[
+            ("stream[0].device", (4, 10), "cannot be empty", "leave `device` out"),
+            ("stream[0].transform", (5, 13), "cannot be empty", "leave `transform` out"),
+        ],
+    );
+    check(
+        "[[stream]]\nname = \"a\"\ntopic = \"#\"\nfiles = { close_after = 5 }\n",
+        &[("stream[0].files.close_after", (4, 25), "expected a length of time like \"60s\"", "")],
+    );
+    let a = "[[stream]]\nname = \"a\"\ntopic = [\"x\", \"#\"]\n";
+    check(
+        &format!("{a}[[stream]]\nname = \"b\"\ntopic = \"y\"\n"),
+        &[("stream[1].topic", (6, 9), "`a` before it claims every topic", "put `a` last")],
+    );
+    parse(&format!("{a}[[stream]]\nname = \"b\"\ntopic = \"$y/+\"\n")).unwrap();
+    parse(&format!("[[stream]]\nname = \"b\"\ntopic = \"y/#\"\n{a}")).unwrap();
+}
+
+#[test]
+fn problems_of_reports_say_what_would_be_right() {
+    let check =
+        |sql: &str, expected| check(&format!("[[report]]\nname = \"r\"\nsql = \"{sql}\"\n"), expected);
+    check("selec foo", &[("report[0].sql", (3, 7), "found: selec", "did you mean select")]);
+    check("select 1", &[("report[0].sql", (3, 7), "reads no stream", "telemetry")]);
+    check(
+        "select * from telemetri, lifecycle, quarantine",
+        &[("report[0].sql", (3, 7), "no stream is named `telemetri`", "`telemetry`")],
     );
 }
 

@@ -2,7 +2,7 @@
 //!
 //! `.ci/run` installs them. Where they are missing on a laptop, the test that needs them says so and is left out; in CI that is a failure.
 
-use crate::program::{Ended, run};
+use crate::program::{Ended, package, run};
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 
 /// A script beside `requirements.txt`.
 pub(crate) fn script(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/foreign").join(name)
+    package().join("tests/foreign").join(name)
 }
 
 /// The python that has the packages of `requirements.txt`.

@@ -21,6 +21,8 @@ mod proxy;
 #[cfg(test)]
 mod readers;
 #[cfg(test)]
+mod replay;
+#[cfg(test)]
 mod restart;
 #[cfg(test)]
 mod sql;
