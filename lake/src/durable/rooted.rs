@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn directories_above_are_synced_until_that_has_succeeded_once() {
-        let rooted = Rooted::new("/root".into());
+        let rooted = Rooted::new("/base".into());
         let check = |path: &str, broken: Option<&str>, expected: &[&str]| {
             let tried = RefCell::new(Vec::new());
             let done = rooted.sync_directory_of(Path::new(path), |directory| {
@@ -66,24 +66,24 @@ mod tests {
             assert_eq!(tried.into_inner(), expected);
             assert_eq!(done.is_err(), broken.is_some());
         };
-        check("/root/t/day/a", Some("/root/t/day"), &["/root/t/day"]);
-        check("/root/t/day/a", Some("/root"), &["/root/t/day", "/root/t", "/root"]);
-        check("/root/t/day/a", Some("/root/t"), &["/root/t/day", "/root/t"]);
-        check("/root/t/day/a", None, &["/root/t/day", "/root/t", "/root"]);
-        check("/root/t/day/b", None, &["/root/t/day"]);
-        check("/root/t/other/a", None, &["/root/t/other", "/root/t"]);
-        check("/root/a", None, &["/root"]);
+        check("/base/t/day/a", Some("/base/t/day"), &["/base/t/day"]);
+        check("/base/t/day/a", Some("/base"), &["/base/t/day", "/base/t", "/base"]);
+        check("/base/t/day/a", Some("/base/t"), &["/base/t/day", "/base/t"]);
+        check("/base/t/day/a", None, &["/base/t/day", "/base/t", "/base"]);
+        check("/base/t/day/b", None, &["/base/t/day"]);
+        check("/base/t/other/a", None, &["/base/t/other", "/base/t"]);
+        check("/base/a", None, &["/base"]);
     }
 
     #[test]
     fn a_second_writer_does_not_rely_on_a_first_that_is_still_on_its_way() {
-        let rooted = Rooted::new("/root".into());
+        let rooted = Rooted::new("/base".into());
         let second = RefCell::new(Vec::new());
         rooted
-            .sync_directory_of(Path::new("/root/t/a"), |directory| {
-                if directory == Path::new("/root") {
+            .sync_directory_of(Path::new("/base/t/a"), |directory| {
+                if directory == Path::new("/base") {
                     // The first has synced the folder of the table, and not yet the root.
-                    rooted.sync_directory_of(Path::new("/root/t/b"), |directory| {
+                    rooted.sync_directory_of(Path::new("/base/t/b"), |directory| {
                         second.borrow_mut().push(directory.to_owned());
                         Ok(())
                     })?;
@@ -91,6 +91,6 @@ mod tests {
                 Ok(())
             })
             .unwrap();
-        assert_eq!(second.into_inner(), [Path::new("/root/t"), Path::new("/root")]);
+        assert_eq!(second.into_inner(), [Path::new("/base/t"), Path::new("/base")]);
     }
 }

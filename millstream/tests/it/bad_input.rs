@@ -1,6 +1,8 @@
 //! The table of bad input, each row of it through the whole program: published, then looked for in table, `_extra` and quarantine.
 //!
 //! Every case stands between two good messages of its own device, and all of a stream go to its table in one batch.
+//!
+//! Longer than other files on purpose: it is one table, and a reader compares its rows.
 
 use crate::mqtt::{Device, Version};
 use crate::program::{Home, Row};
