@@ -3,27 +3,33 @@
 //! It takes MQTT 3.1.1 and 5 on one port and only takes: a SUBSCRIBE is answered by a failing SUBACK, and the connection stays. A message is acknowledged when
 //! the log has it durably, never before; if the log fails, the connection is closed, so that the client sends the message again. The stages of a connection
 //! are `handshake` (CONNECT to CONNACK) and `connection` (everything else); `wire` is the protocol, `registry` who is connected, `wills` what those leave who
-//! are not; `housekeeping` is what happens beside. A connection is any stream of bytes, so that TLS can lie beneath.
+//! are not; `housekeeping` is what happens beside. A connection is any stream of bytes: `peer` puts TLS beneath it. Who a device is, and what it may publish to,
+//! is asked of [`Access`].
 //!
 //! It never looks into a payload, delivers no message, and decides nothing about what is in one.
 
-mod acks;
+pub(crate) mod acks;
 mod connection;
+mod counters;
 mod end;
 mod handshake;
 mod housekeeping;
 mod incoming;
+mod listeners;
 mod lost;
 mod message;
+mod peer;
 mod registry;
-mod routes;
+pub(crate) mod routes;
 mod settings;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod violation;
 mod wills;
-mod wire;
+pub(crate) mod wire;
 
+pub use counters::{Counters, Counts};
+pub use listeners::Listeners;
 pub use settings::GatewaySettings;
 
 use crate::clock::Clock;
@@ -33,6 +39,7 @@ use crate::gateway::lost::Lost;
 use crate::gateway::registry::Registry;
 use crate::gateway::routes::Routes;
 use crate::gateway::wills::Wills;
+use crate::identity::Access;
 use crate::lifecycle::Lifecycle;
 use crate::route::{Route, Router};
 use crate::session::{SessionError, Sessions};
@@ -42,7 +49,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
-use tokio::net::TcpListener;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -61,6 +67,11 @@ const DRAIN_STEPS: u32 = 5;
 pub trait Observer: Send + Sync + Debug {
     /// The first message on a topic goes this way. Called from the connection's task, so it must not block.
     fn first_seen(&self, topic: &str, route: &Route);
+
+    /// Where a gateway counts what happens. By itself nobody reads it.
+    fn counters(&self) -> Counters {
+        Counters::default()
+    }
 }
 
 /// Looks away.
@@ -74,12 +85,16 @@ pub enum GatewayError {
     /// The sessions cannot be read or written.
     #[error("take up the sessions")]
     Sessions(#[from] SessionError),
+    /// There is a listener for TLS, and no certificate to show there.
+    #[error("a listener for TLS needs a certificate")]
+    NoCertificate,
 }
 
 /// What all connections of a gateway use together.
 #[derive(Debug)]
 struct Shared {
     settings: GatewaySettings,
+    access: Arc<Access>,
     log: Arc<dyn Log>,
     routes: Routes,
     sessions: Sessions,
@@ -96,6 +111,7 @@ struct Shared {
     wills: Wills,
     /// Messages of QoS 0 that the log did not take.
     lost: Lost,
+    counters: Counters,
 }
 
 impl Shared {
@@ -108,6 +124,12 @@ impl Shared {
         Arc::clone(&self.undecoded).acquire_many_owned(bytes)
     }
 
+    /// Messages of QoS 0 were lost.
+    fn lose(&self, messages: u64) {
+        self.lost.count(messages);
+        self.counters.lose(messages);
+    }
+
     /// Room for a Will; none if there is none now.
     fn will_room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.will_room).try_acquire_many_owned(u32::try_from(bytes).ok()?).ok()
@@ -118,7 +140,7 @@ impl Shared {
 /// ended. How long that takes is bounded by a few times the settings' `drain_timeout`.
 ///
 /// # Errors
-/// If the sessions cannot be taken up. Nothing that happens later ends it: a device harms only itself, and what the log or the sessions refuse is not
+/// If the sessions cannot be taken up, or TLS has no certificate. Nothing that happens later ends it: a device harms only itself, and what the log or the sessions refuse is not
 /// acknowledged.
 #[expect(
     clippy::too_many_arguments,
@@ -126,7 +148,8 @@ impl Shared {
 )]
 pub async fn run(
     settings: GatewaySettings,
-    listener: TcpListener,
+    listeners: Listeners,
+    access: Arc<Access>,
     log: Arc<dyn Log>,
     router: Arc<Router>,
     sessions: Sessions,
@@ -134,6 +157,9 @@ pub async fn run(
     observer: Arc<dyn Observer>,
     shutdown: CancellationToken,
 ) -> Result<(), GatewayError> {
+    if listeners.tls.is_some() && access.server().is_none() {
+        return Err(GatewayError::NoCertificate);
+    }
     sessions.restart(clock.now()).await?;
     let (lifecycle, writer) = Lifecycle::new(Arc::clone(&clock));
     let in_flight = Arc::new(Semaphore::new(settings.in_flight_bytes as usize));
@@ -142,9 +168,11 @@ pub async fn run(
     let mut writers = JoinSet::new();
     writers.spawn(writer.run(Arc::clone(&log)));
     let shared = Arc::new(Shared {
+        counters: observer.counters(),
         routes: Routes::new(router, observer),
         registry: Arc::default(),
         settings,
+        access,
         log,
         sessions,
         clock,
@@ -157,7 +185,7 @@ pub async fn run(
     });
     let housekeeping = Housekeeping::start(&shared);
     let mut connections = JoinSet::new();
-    accept(&shared, listener, &mut connections, &shutdown).await;
+    accept(&shared, listeners, &mut connections, &shutdown).await;
     drain(&mut connections, shared.settings.drain_timeout * DRAIN_STEPS).await;
     housekeeping.stop(&shared).await;
     close(shared, writers).await;
@@ -167,7 +195,7 @@ pub async fn run(
 /// Accepts connections until the shutdown is asked for, and reports those that failed in a way they should not.
 async fn accept(
     shared: &Arc<Shared>,
-    listener: TcpListener,
+    listeners: Listeners,
     connections: &mut JoinSet<()>,
     shutdown: &CancellationToken,
 ) {
@@ -180,10 +208,10 @@ async fn accept(
                 report(ended);
                 continue;
             }
-            accepted = listener.accept() => accepted,
+            accepted = listeners.accept() => accepted,
         };
         match accepted {
-            Ok((stream, address)) => {
+            Ok((stream, address, transport)) => {
                 failing = false;
                 let room =
                     if connections.len() < shared.settings.connections_max { Room::Free } else { Room::Full };
@@ -193,9 +221,10 @@ async fn accept(
                 if stream.set_nodelay(true).is_err() {
                     continue;
                 }
-                connections.spawn(handshake::serve(
+                connections.spawn(peer::serve(
                     stream,
                     address,
+                    transport,
                     room,
                     Arc::clone(shared),
                     shutdown.child_token(),

@@ -41,6 +41,8 @@ pub(crate) enum Happening {
     Disconnect,
     /// A CONNECT was refused.
     Refused,
+    /// An accepted client published to a topic that is not its own; told once for each connection.
+    Denied,
 }
 
 /// One event, as it stands in its record.
@@ -65,6 +67,12 @@ pub(crate) struct Event {
     /// Whether the client found its session, on its connect.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) session_present: Option<bool>,
+    /// Who the client is, where that is known: the device's name, or its certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) identity: Option<String>,
+    /// Messages that this connection may not publish, on its disconnect, if there were any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) denied: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -149,7 +157,7 @@ fn record(at: Micros, event: &Event) -> Option<Record> {
 }
 
 /// A client id as a device id: what no device id may have in it is `_`. The column `client_id` has it as it is.
-fn device_id(client_id: &str) -> String {
+pub(crate) fn device_id(client_id: &str) -> String {
     let mut id = client_id.replace("..", "__").replace(|c: char| c == '/' || c.is_control(), "_");
     id.truncate(id.floor_char_boundary(DEVICE_ID_MAX));
     id

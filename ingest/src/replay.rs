@@ -26,6 +26,7 @@ mod source;
 mod summary;
 mod tally;
 mod template;
+mod tls;
 
 pub use bad_line::{BadLine, BadLines, NamedLine, Place};
 pub use client::Acknowledged;
@@ -34,10 +35,11 @@ pub use error::ReplayError;
 pub use message::Message;
 pub use settings::{
     Broker, Clients, Connection, Credentials, Input, InputFormat, MqttVersion, OnBadLine, Pace, Qos, Rebase,
-    Reconnect, ReplaySettings, WriteMissing,
+    Reconnect, ReplaySettings, TlsFiles, WriteMissing,
 };
 pub use summary::{Latency, Refusal, Refusals, Summary};
 pub use template::{BadTemplate, TopicTemplate};
+pub use tls::{BadTls, Tls};
 
 use client::Shared;
 use crowd::Crowd;
@@ -80,20 +82,24 @@ impl Debug for Observers {
     }
 }
 
-/// Publishes the files over plain TCP; returns when everything is acknowledged.
+/// Publishes the files over TCP, or TLS if the settings have it; returns when everything is acknowledged.
 ///
 /// When `shutdown` is cancelled, nothing more is read or published, acknowledgements that are on their way are waited for (bounded), and the summary says
 /// `cancelled` and what was not acknowledged: whether that is a failure, the caller decides by [`Summary::is_complete`].
 ///
 /// # Errors
-/// If the settings do not fit or the first pass over the files fails, before anything was published. After that every error comes as
+/// If the settings do not fit, a file for TLS is of no use, or the first pass over the files fails, before anything was published. After that every error comes as
 /// [`ReplayError::Ended`] with the summary: a file that cannot be read, a bad line if the settings say so, a broker that refuses us or is lost for too long.
 pub async fn run(
     settings: ReplaySettings,
     observers: Observers,
     shutdown: CancellationToken,
 ) -> Result<Summary, ReplayError> {
-    let dial = Arc::new(Tcp(settings.connection.broker.clone()));
+    let broker = settings.connection.broker.clone();
+    let dial: Arc<dyn Dial> = match &settings.connection.tls {
+        Some(files) => Arc::new(Tls::new(broker, files)?),
+        None => Arc::new(Tcp(broker)),
+    };
     run_over(dial, settings, observers, shutdown).await
 }
 

@@ -54,7 +54,7 @@ impl Router {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use millstream_model::stream::{CloseRule, DatePartition, Misfit};
+    use millstream_model::stream::{CloseRule, DatePartition, Misfit, Start};
     use std::time::Duration;
 
     /// A stream of which only name and topics matter.
@@ -71,6 +71,7 @@ pub(crate) mod tests {
             column_limit: 256,
             date: DatePartition::Day,
             files: CloseRule { after: Duration::from_secs(60), size: 1, idle: Duration::from_secs(2) },
+            start: Start::Refuse,
         })
     }
 

@@ -10,6 +10,7 @@ mod store;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use crate::identity::access::Owner;
 use crate::session::store::Store;
 use millstream_model::time::Micros;
 use std::num::NonZeroU16;
@@ -46,6 +47,9 @@ pub enum SessionError {
     /// The thread has ended.
     #[error("the sessions are closed")]
     Closed,
+    /// The session is somebody else's.
+    #[error("the session belongs to somebody else")]
+    Owned,
     /// A new session would be one too many.
     #[error("there are {0} sessions already")]
     TooMany(u64),
@@ -71,6 +75,8 @@ pub(crate) struct Resumed {
 #[derive(Debug, Clone)]
 pub(crate) struct Start {
     pub(crate) client_id: Arc<str>,
+    /// To whom the session belongs. One that belongs to somebody else is left alone.
+    pub(crate) owner: Owner,
     /// Forget what there was.
     pub(crate) clean: bool,
     /// Seconds that the session outlives the connection.
@@ -230,7 +236,7 @@ fn apply(sessions: &mut store::Transaction<'_>, request: Request) -> (Later, Res
     ) -> (Later, Result<(), SessionError>) {
         let goes_on = match &done {
             // A refusal is an answer, not a failure of the transaction.
-            Ok(_) | Err(SessionError::TooMany(_)) => Ok(()),
+            Ok(_) | Err(SessionError::TooMany(_) | SessionError::Owned) => Ok(()),
             Err(error) => Err(error.clone()),
         };
         (Later::new(respond, done), goes_on)

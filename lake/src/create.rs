@@ -112,32 +112,9 @@ impl Table {
 mod tests {
     use super::*;
     use crate::faults::{FaultyStore, LogFault};
-    use crate::fixture::{self, faulty};
+    use crate::fixture::{self, commits, faulty};
     use arrow::datatypes::{Field, Schema};
-    use futures::future::join_all;
     use std::sync::Arc;
-
-    async fn commits(bucket: &Bucket) -> usize {
-        let folder = object_store::path::Path::from("t/_delta_log");
-        bucket.store().list_with_delimiter(Some(&folder)).await.unwrap().objects.len()
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn of_many_who_make_a_table_at_once_one_makes_it_and_all_have_it() {
-        let dir = tempfile::tempdir().unwrap();
-        for bucket in [Bucket::memory("b"), Bucket::local(dir.path()).unwrap()] {
-            let definition = fixture::definition();
-            let made = join_all((0..8).map(|_| Table::open_or_create(&bucket, "t", &definition))).await;
-            let mut ids = Vec::new();
-            for table in made {
-                let snapshot = table.unwrap().snapshot().await.unwrap();
-                assert_eq!(snapshot.version(), 0);
-                ids.push(snapshot.id().to_owned());
-            }
-            ids.dedup();
-            assert_eq!((ids.len(), commits(&bucket).await), (1, 1));
-        }
-    }
 
     #[tokio::test(start_paused = true)]
     async fn whatever_the_store_answers_a_table_is_made_once() {

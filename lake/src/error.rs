@@ -29,6 +29,30 @@ pub enum LakeError {
         /// What the Delta library said.
         source: Box<DeltaTableError>,
     },
+    /// What was named as a bucket is none, or cannot be reached in the way that is configured.
+    #[error("use {place} as a bucket: {reason}")]
+    Place {
+        /// What was named, without a user or password that may stand in it.
+        place: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is no client for a bucket as configured.
+    #[error("connect to {place}")]
+    Connect {
+        /// The bucket.
+        place: String,
+        /// What the client said.
+        source: object_store::Error,
+    },
+    /// A file that the settings of a store name could not be read.
+    #[error("read {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The local directory that stands for a bucket could not be prepared.
     #[error("use the directory {}", path.display())]
     Directory {
@@ -140,7 +164,10 @@ impl LakeError {
             Self::Log { source, .. } => log_fault(source),
             Self::Exhausted { .. } => Fault::Reload,
             Self::Gone { .. } => Fault::Reload,
-            Self::Directory { .. }
+            Self::Place { .. }
+            | Self::Connect { .. }
+            | Self::File { .. }
+            | Self::Directory { .. }
             | Self::BrokenCreate { .. }
             | Self::Protocol { .. }
             | Self::Name { .. }

@@ -1,14 +1,16 @@
 //! An object store that fails on purpose, for tests of what stands on one.
 //!
-//! Commits (`_delta_log/<version>.json` being put) follow a script, then chance; reads of the log and uploads can be made to fail a number of times.
+//! Commits (`_delta_log/<version>.json` being put) follow a script, then chance; reads of the log and uploads can be made to fail a number of times. It also counts
+//! what was asked of it.
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::StreamExt;
 use futures::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
 use std::collections::VecDeque;
 use std::fmt;
@@ -38,7 +40,7 @@ pub enum LogFault {
 pub struct FaultyStore {
     inner: Arc<dyn ObjectStore>,
     broken_create: bool,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Debug, Default)]
@@ -47,9 +49,14 @@ struct State {
     chance: Option<Chance>,
     reads_to_fail: u32,
     uploads_to_fail: u32,
+    /// How many parts arrive before one fails, if one shall.
+    parts_to_pass: Option<u32>,
     late: Option<(Path, PutPayload)>,
     log_puts: u64,
     requests: u64,
+    bytes_read: u64,
+    listed: u64,
+    uploads_open: u64,
 }
 
 #[derive(Debug)]
@@ -62,7 +69,7 @@ impl FaultyStore {
     /// A store that does what `inner` does, until told otherwise.
     #[must_use]
     pub fn new(inner: Arc<dyn ObjectStore>) -> Self {
-        Self { inner, broken_create: false, state: Mutex::default() }
+        Self { inner, broken_create: false, state: Arc::default() }
     }
 
     /// Conditional creates overwrite, and everyone is told to have won.
@@ -92,6 +99,11 @@ impl FaultyStore {
         self.state().uploads_to_fail = count;
     }
 
+    /// Of an upload in parts, the one after so many more fails.
+    pub fn fail_part_after(&self, parts: u32) {
+        self.state().parts_to_pass = Some(parts);
+    }
+
     /// From now on everything succeeds; a request that is late on the way arrives before the next operation nevertheless.
     pub fn heal(&self) {
         let mut state = self.state();
@@ -99,6 +111,7 @@ impl FaultyStore {
         state.chance = None;
         state.reads_to_fail = 0;
         state.uploads_to_fail = 0;
+        state.parts_to_pass = None;
     }
 
     /// How many commits were sent, whatever became of them.
@@ -113,12 +126,38 @@ impl FaultyStore {
         self.state().requests
     }
 
+    /// How many bytes of objects were handed out.
+    #[must_use]
+    pub fn bytes_read(&self) -> u64 {
+        self.state().bytes_read
+    }
+
+    /// How many objects and folders listings have named.
+    #[must_use]
+    pub fn listed(&self) -> u64 {
+        self.state().listed
+    }
+
+    /// How many uploads in parts were begun, and neither completed nor given up.
+    #[must_use]
+    pub fn uploads_open(&self) -> u64 {
+        self.state().uploads_open
+    }
+
+    fn counted(
+        &self,
+        listing: BoxStream<'static, Result<ObjectMeta>>,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
+        let state = self.state.clone();
+        listing.inspect(move |_| lock(&state).listed += 1).boxed()
+    }
+
     fn count(&self) {
         self.state().requests += 1;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     async fn deliver_late(&self) {
@@ -199,6 +238,10 @@ impl State {
     }
 }
 
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn failure(what: &'static str) -> Error {
     Error::Generic { store: "faulty", source: what.into() }
 }
@@ -240,19 +283,28 @@ impl ObjectStore for FaultyStore {
     ) -> Result<Box<dyn MultipartUpload>> {
         self.count();
         self.before_upload()?;
-        self.inner.put_multipart_opts(location, opts).await
+        let inner = self.inner.put_multipart_opts(location, opts).await?;
+        self.state().uploads_open += 1;
+        Ok(Box::new(FaultyUpload { inner, state: self.state.clone() }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         self.count();
         self.before_read(location).await?;
-        self.inner.get_opts(location, options).await
+        let head = options.head;
+        let got = self.inner.get_opts(location, options).await?;
+        if !head {
+            self.state().bytes_read += got.range.end - got.range.start;
+        }
+        Ok(got)
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         self.count();
         self.before_read(location).await?;
-        self.inner.get_ranges(location, ranges).await
+        let got = self.inner.get_ranges(location, ranges).await?;
+        self.state().bytes_read += got.iter().map(|bytes| bytes.len() as u64).sum::<u64>();
+        Ok(got)
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
@@ -262,7 +314,7 @@ impl ObjectStore for FaultyStore {
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         self.count();
-        self.inner.list(prefix)
+        self.counted(self.inner.list(prefix))
     }
 
     fn list_with_offset(
@@ -271,12 +323,14 @@ impl ObjectStore for FaultyStore {
         offset: &Path,
     ) -> BoxStream<'static, Result<ObjectMeta>> {
         self.count();
-        self.inner.list_with_offset(prefix, offset)
+        self.counted(self.inner.list_with_offset(prefix, offset))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
         self.count();
-        self.inner.list_with_delimiter(prefix).await
+        let listed = self.inner.list_with_delimiter(prefix).await?;
+        self.state().listed += (listed.objects.len() + listed.common_prefixes.len()) as u64;
+        Ok(listed)
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
@@ -287,5 +341,41 @@ impl ObjectStore for FaultyStore {
     async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
         self.count();
         self.inner.rename_opts(from, to, options).await
+    }
+}
+
+/// A file in parts, one of which may fail.
+#[derive(Debug)]
+struct FaultyUpload {
+    inner: Box<dyn MultipartUpload>,
+    state: Arc<Mutex<State>>,
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl MultipartUpload for FaultyUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        let mut state = lock(&self.state);
+        state.requests += 1;
+        if state.parts_to_pass == Some(0) {
+            state.parts_to_pass = None;
+            return Box::pin(std::future::ready(Err(failure("a part failed on purpose"))));
+        }
+        state.parts_to_pass = state.parts_to_pass.map(|parts| parts - 1);
+        self.inner.put_part(data)
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        lock(&self.state).requests += 1;
+        let put = self.inner.complete().await?;
+        lock(&self.state).uploads_open -= 1;
+        Ok(put)
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        lock(&self.state).requests += 1;
+        self.inner.abort().await?;
+        lock(&self.state).uploads_open -= 1;
+        Ok(())
     }
 }

@@ -1,12 +1,16 @@
 //! What the tests of this package stand on.
 
 use crate::faults::FaultyStore;
-use crate::{Bucket, NewFile, Plan, Table, TableDefinition};
+use crate::{Bucket, NewFile, Operation, Outcome, Plan, Snapshot, Table, TableDefinition};
 use arrow::array::{
     ArrayRef, Date32Array, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
+use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
+use object_store::path::Path;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use url::Url;
@@ -97,4 +101,68 @@ pub(crate) async fn names(table: &Table) -> Vec<String> {
     let mut names: Vec<String> = snapshot.files().iter().map(|file| stem(&file.path).to_owned()).collect();
     names.sort_unstable();
     names
+}
+
+pub(crate) fn applied(version: i64) -> Outcome {
+    Outcome::Applied { version }
+}
+
+pub(crate) fn wider(name: &str) -> SchemaRef {
+    let mut fields: Vec<Field> = schema().fields().iter().map(|field| field.as_ref().clone()).collect();
+    fields.push(Field::new(name, DataType::Float64, true));
+    Arc::new(Schema::new(fields))
+}
+
+pub(crate) fn growth(name: &str) -> Plan {
+    Plan { operation: Operation::Schema, schema: Some(wider(name)), ..Plan::default() }
+}
+
+/// Puts one file in the place of all others, as compaction and replacement do.
+pub(crate) fn rewrite(name: &str, operation: Operation, planned: &Arc<Snapshot>, table: &Table) -> Plan {
+    let app = table.maintenance_app();
+    let from = planned.txn(&app);
+    Plan {
+        operation,
+        removes: planned.files().to_vec(),
+        data_change: operation == Operation::Replace,
+        on_snapshot: Some(planned.clone()),
+        ..append(name, &app, from, from.unwrap_or(0) + 1)
+    }
+}
+
+pub(crate) async fn drop_commit(table: &Table, version: i64) {
+    table.store().delete(&Path::from(format!("_delta_log/{version:020}.json"))).await.unwrap();
+}
+
+fn properties(snapshot: &Snapshot) -> BTreeMap<String, String> {
+    snapshot.properties().clone().into_iter().collect()
+}
+
+/// What a reader can tell two snapshots apart by.
+pub(crate) fn assert_same(a: &Snapshot, b: &Snapshot) {
+    let sorted = |snapshot: &Snapshot| {
+        let mut files = snapshot.files().to_vec();
+        files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        files
+    };
+    assert_eq!((a.version(), a.schema(), a.partition_by()), (b.version(), b.schema(), b.partition_by()));
+    assert_eq!(properties(a), properties(b));
+    assert_eq!(a.txns().collect::<Vec<_>>(), b.txns().collect::<Vec<_>>());
+    assert_eq!(sorted(a), sorted(b));
+}
+
+pub(crate) async fn bytes(table: &Table, file: &NewFile) -> bytes::Bytes {
+    table.store().get(&Path::from(file.path.as_str())).await.unwrap().bytes().await.unwrap()
+}
+
+pub(crate) async fn rows(table: &Table, file: &NewFile) -> RecordBatch {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes(table, file).await).unwrap().build().unwrap();
+    let batches: Vec<RecordBatch> = reader.map(Result::unwrap).collect();
+    concat_batches(&batches[0].schema(), &batches).unwrap()
+}
+
+/// How many commits the table `t` has.
+pub(crate) async fn commits(bucket: &Bucket) -> usize {
+    let folder = Path::from("t/_delta_log");
+    bucket.store().list_with_delimiter(Some(&folder)).await.unwrap().objects.len()
 }

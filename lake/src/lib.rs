@@ -15,13 +15,17 @@ mod error;
 pub mod faults;
 #[cfg(test)]
 mod fixture;
+pub mod permissions;
 mod plan;
 mod probe;
 pub mod provider;
 mod refresh;
+pub mod s3;
 mod schema;
 mod snapshot;
 mod stats;
+#[cfg(test)]
+mod suite;
 mod summary;
 mod table;
 mod write;

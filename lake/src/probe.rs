@@ -15,9 +15,12 @@ const CONTENDERS: usize = 8;
 /// How often that is repeated: a race is not lost every time.
 const ROUNDS: usize = 4;
 
+/// Where keys are tried. No table can have this name.
+pub(crate) const FOLDER: &str = "_millstream_probe";
+
 pub(crate) async fn run(bucket: &str, store: &Arc<dyn ObjectStore>) -> Result<(), LakeError> {
     for _ in 0..ROUNDS {
-        let key = Path::from(format!("_probe/{}", Uuid::new_v4()));
+        let key = Path::from(format!("{FOLDER}/{}", Uuid::new_v4()));
         let verdict = round(bucket, store, &key).await;
         // What stays behind after a failed delete is one small object that nothing reads.
         if let Err(error) = store.delete(&key).await {
@@ -65,7 +68,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for bucket in [Bucket::memory("m"), Bucket::local(dir.path()).unwrap()] {
             bucket.probe().await.unwrap();
-            let left = bucket.store().list_with_delimiter(Some(&Path::from("_probe"))).await.unwrap();
+            let left = bucket.store().list_with_delimiter(Some(&Path::from(FOLDER))).await.unwrap();
             assert!(left.objects.is_empty());
         }
     }

@@ -10,7 +10,7 @@ use crate::{DataFile, LakeError, Snapshot};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use bytes::Bytes;
-use checkpoint::{Checkpoint, newest_checkpoint};
+use checkpoint::{Checkpoint, ask_store, newest_checkpoint};
 use deltalake_core::DeltaTableError;
 use deltalake_core::kernel::{Action, EagerSnapshot};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -45,7 +45,11 @@ impl Latest {
         let replayed = match EagerSnapshot::try_new(table.log().as_ref(), None).await {
             Ok(replayed) => replayed,
             Err(DeltaTableError::NotATable(_)) => return Ok(None),
-            Err(source) => return Err(failed(source)),
+            Err(source) => {
+                // The library says of a store's failure only that there was one: asked by ourselves, it says whether it is worth another try.
+                ask_store(table).await?;
+                return Err(failed(source));
+            }
         };
         let version = i64::try_from(replayed.version()).unwrap_or(i64::MAX);
         let checkpoint = newest_checkpoint(table, version).await?;

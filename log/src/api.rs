@@ -4,6 +4,7 @@ use crate::error::LogError;
 use async_trait::async_trait;
 use millstream_model::name::{LogTopic, Offset, TopicPartition};
 use millstream_model::record::{Position, Record, Stored};
+use std::convert::Infallible;
 use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
@@ -52,6 +53,73 @@ pub trait Log: Send + Sync + Debug {
     /// # Errors
     /// If the storage fails.
     async fn trim(&self, partition: &TopicPartition, before: Offset) -> Result<(), LogError>;
+
+    /// Joins those who share out a topic's partitions under a group's name. The group only avoids double work: that two never commit the same
+    /// offsets is the table's fence, not the group's. Dropping the membership leaves the group.
+    ///
+    /// # Errors
+    /// If the topic cannot be made or looked up.
+    async fn join(&self, topic: &LogTopic, group: &str) -> Result<Box<dyn Membership>, LogError>;
+}
+
+/// Belonging to those who share out a topic's partitions. Once the members have settled, each partition is in exactly one member's share.
+#[async_trait]
+pub trait Membership: Send + Debug {
+    /// This member's next share: all its partitions, sorted. The first call waits for the first assignment, each further call for a change. Cancel-safe.
+    ///
+    /// What left the share is withheld from the other members until the returned [`Share`] is dropped (its holder flushes first), or a bounded time
+    /// is over.
+    ///
+    /// # Errors
+    /// If the group cannot be reached, or this member was put out of it for good.
+    async fn next(&mut self) -> Result<Share, LogError>;
+
+    /// Says how far a partition is committed, for displays of lag only. Best effort, never waits.
+    fn committed(&mut self, partition: &TopicPartition, next: Offset);
+}
+
+/// The partitions of one member.
+#[derive(Debug)]
+pub struct Share {
+    /// All partitions that the member has now, sorted.
+    pub partitions: Vec<TopicPartition>,
+    /// Dropped with the share: so the other side hears of it.
+    _release: Option<oneshot::Sender<Infallible>>,
+}
+
+impl Share {
+    /// A share whose holder has nothing to give up.
+    #[must_use]
+    pub fn new(partitions: Vec<TopicPartition>) -> Self {
+        Self { partitions, _release: None }
+    }
+
+    /// A share whose holder has something to give up, and what ends when the share is dropped.
+    #[must_use]
+    pub fn releasing(partitions: Vec<TopicPartition>) -> (Self, Released) {
+        let (release, released) = oneshot::channel();
+        (Self { partitions, _release: Some(release) }, Released(released))
+    }
+}
+
+/// Resolves when the [`Share`] is dropped.
+#[derive(Debug)]
+pub struct Released(oneshot::Receiver<Infallible>);
+
+impl Released {
+    /// Whether the share is dropped already.
+    #[must_use]
+    pub fn is_done(&mut self) -> bool {
+        matches!(self.0.try_recv(), Err(oneshot::error::TryRecvError::Closed))
+    }
+}
+
+impl Future for Released {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.0).poll(context).map(|_| ())
+    }
 }
 
 /// Reads one partition forwards.

@@ -19,6 +19,10 @@ pub(crate) trait Subject: Sync {
     fn partitions(&self) -> usize;
     /// The largest record that it takes, as [`Record::size`] counts.
     fn record_max(&self) -> usize;
+    /// A topic that nobody else uses.
+    fn topic(&self, name: &str) -> LogTopic {
+        topic(name)
+    }
 }
 
 /// Runs the whole suite. Each promise has a topic of its own.
@@ -34,6 +38,7 @@ pub(crate) async fn check(subject: &dyn Subject) {
     a_record_that_is_too_large_leaves_nothing(subject).await;
     a_reader_begins_only_where_records_are_or_will_be(subject).await;
     offsets_survive_trimming_and_reopening(subject).await;
+    the_only_member_of_a_group_has_all_partitions(subject).await;
 }
 
 pub(crate) const ALL: ReadLimit = ReadLimit { records: usize::MAX, bytes: usize::MAX };
@@ -76,7 +81,7 @@ async fn one_partition(log: &dyn Log, topic: &LogTopic) -> TopicPartition {
 
 async fn a_new_topic_has_empty_partitions(subject: &dyn Subject) {
     let log = subject.reopen().await;
-    let topic = topic("empty");
+    let topic = subject.topic("empty");
     let partitions = log.partitions(&topic).await.unwrap();
     let numbers: Vec<_> = partitions.iter().map(|name| name.partition).collect();
     assert_eq!(numbers, (0..subject.partitions() as i32).map(Partition).collect::<Vec<_>>());
@@ -89,7 +94,7 @@ async fn a_new_topic_has_empty_partitions(subject: &dyn Subject) {
 
 async fn records_come_back_as_they_were_appended(subject: &dyn Subject) {
     let log = subject.reopen().await;
-    let topic = topic("equal");
+    let topic = subject.topic("equal");
     let header = |name: &str, value: &'static [u8]| (name.to_owned(), Bytes::from_static(value));
     let records = vec![
         record("device", ""),
@@ -119,7 +124,7 @@ async fn records_come_back_as_they_were_appended(subject: &dyn Subject) {
 
 async fn order_is_the_order_of_the_calls(subject: &dyn Subject) {
     let log = subject.reopen().await;
-    let topic = topic("order");
+    let topic = subject.topic("order");
     let mut pending: Vec<Pending> = Vec::new();
     for number in 0..300 {
         let records = (0..number % 4).map(|part| record("device", &format!("{number}.{part}"))).collect();
@@ -142,7 +147,7 @@ async fn order_is_the_order_of_the_calls(subject: &dyn Subject) {
 
 async fn a_key_has_one_partition(subject: &dyn Subject) {
     let log = subject.reopen().await;
-    let topic = topic("keys");
+    let topic = subject.topic("keys");
     let keys: Vec<_> = (0..64).map(|number| format!("device-{number}")).collect();
     let records = || keys.iter().map(|key| record(key, "x")).collect();
     let partitions = |positions: Vec<Position>| {
@@ -158,7 +163,7 @@ async fn each_of_many_appenders_keeps_its_order(subject: &dyn Subject) {
     const APPENDERS: usize = 16;
     const EACH: usize = 100;
     let log = subject.reopen().await;
-    let topic = topic("many");
+    let topic = subject.topic("many");
     let mut appenders = JoinSet::new();
     for appender in 0..APPENDERS {
         let (log, topic) = (Arc::clone(&log), topic.clone());
@@ -190,7 +195,7 @@ async fn each_of_many_appenders_keeps_its_order(subject: &dyn Subject) {
 
 async fn a_reader_waits_and_may_be_cancelled(subject: &dyn Subject) {
     let log = subject.reopen().await;
-    let topic = topic("waiting");
+    let topic = subject.topic("waiting");
     let partition = one_partition(&*log, &topic).await;
     let mut reader = log.reader(&partition, Offset(1)).await.unwrap();
     tokio::select! {
@@ -221,7 +226,7 @@ async fn a_reader_waits_and_may_be_cancelled(subject: &dyn Subject) {
 
 async fn a_read_keeps_to_its_limit(subject: &dyn Subject) {
     let log = subject.reopen().await;
-    let topic = topic("limits");
+    let topic = subject.topic("limits");
     let partition = one_partition(&*log, &topic).await;
     append(&*log, &topic, (1..10).map(|number| record("device", &number.to_string())).collect()).await;
     let size = record("device", "1").size();
@@ -243,7 +248,7 @@ async fn a_read_keeps_to_its_limit(subject: &dyn Subject) {
 
 async fn an_append_that_is_not_awaited_is_appended(subject: &dyn Subject) {
     let log = subject.reopen().await;
-    let topic = topic("unawaited");
+    let topic = subject.topic("unawaited");
     let partition = one_partition(&*log, &topic).await;
     // Dropped before it was ever polled: nothing is appended.
     drop(log.append(&topic, vec![record("device", "never")]));
@@ -256,7 +261,7 @@ async fn an_append_that_is_not_awaited_is_appended(subject: &dyn Subject) {
 
 async fn a_record_that_is_too_large_leaves_nothing(subject: &dyn Subject) {
     let log = subject.reopen().await;
-    let topic = topic("large");
+    let topic = subject.topic("large");
     let partition = one_partition(&*log, &topic).await;
     let max = subject.record_max();
     let fits = record("device", &"x".repeat(max - record("device", "").size()));
@@ -273,7 +278,7 @@ async fn a_record_that_is_too_large_leaves_nothing(subject: &dyn Subject) {
 
 async fn a_reader_begins_only_where_records_are_or_will_be(subject: &dyn Subject) {
     let log = subject.reopen().await;
-    let partition = one_partition(&*log, &topic("begin")).await;
+    let partition = one_partition(&*log, &subject.topic("begin")).await;
     let beyond = log.reader(&partition, Offset(2)).await;
     assert!(
         matches!(beyond, Err(LogError::BeyondEnd { wanted: Offset(2), next: Offset(1), .. })),
@@ -286,7 +291,7 @@ async fn a_reader_begins_only_where_records_are_or_will_be(subject: &dyn Subject
 
 async fn offsets_survive_trimming_and_reopening(subject: &dyn Subject) {
     let mut log = subject.reopen().await;
-    let topic = topic("trimmed");
+    let topic = subject.topic("trimmed");
     let partition = one_partition(&*log, &topic).await;
     for next in 1..40 {
         let value = format!("{next}:{}", "x".repeat(100));
@@ -316,4 +321,24 @@ async fn offsets_survive_trimming_and_reopening(subject: &dyn Subject) {
             assert!(stored.record.value.starts_with(format!("{}:", stored.offset).as_bytes()));
         }
     }
+}
+
+async fn the_only_member_of_a_group_has_all_partitions(subject: &dyn Subject) {
+    let log = subject.reopen().await;
+    let topic = subject.topic("group");
+    let partitions = log.partitions(&topic).await.unwrap();
+    // The second time the group knows a member that has left.
+    for next in [Offset(0), Offset(1)] {
+        let mut membership = log.join(&topic, "contract").await.unwrap();
+        let share = membership.next().await.unwrap();
+        assert_eq!(share.partitions, partitions);
+        membership.committed(&partitions[0], next);
+        tokio::select! {
+            biased;
+            share = membership.next() => panic!("nothing changed: {share:?}"),
+            () = tokio::task::yield_now() => {}
+        }
+        drop(share);
+    }
+    assert_eq!(log.bounds(&partitions[0]).await.unwrap().next, Offset::ZERO, "a group appends nothing");
 }

@@ -10,6 +10,7 @@ mod disk;
 mod frame;
 mod health;
 mod layout;
+mod membership;
 mod partition;
 mod partitioner;
 mod peek;
@@ -22,12 +23,14 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use partitioner::partition_of;
 pub use peek::Peek;
 pub use repair::{LOST, Repair, RepairReport, repair};
 
-use crate::api::{Bounds, Log, LogReader, Pending};
+use crate::api::{Bounds, Log, LogReader, Membership, Pending};
 use crate::embedded::disk::{Disk, LocalDisk};
 use crate::embedded::layout::io_error;
+use crate::embedded::membership::Whole;
 use crate::embedded::partition::Partition;
 use crate::embedded::reader::Reader;
 use crate::embedded::writer::{Append, Job, Topics, Writer};
@@ -229,5 +232,9 @@ impl Log for EmbeddedLog {
     async fn trim(&self, partition: &TopicPartition, before: Offset) -> Result<(), LogError> {
         self.partition(partition).await?;
         self.ask(|answer| Job::Trim { partition: partition.clone(), before, answer }).await
+    }
+
+    async fn join(&self, topic: &LogTopic, _group: &str) -> Result<Box<dyn Membership>, LogError> {
+        Ok(Box::new(Whole::of(self.partitions(topic).await?)))
     }
 }

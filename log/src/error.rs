@@ -1,7 +1,7 @@
 //! What can go wrong in a log.
 
 use millstream_model::fault::Fault;
-use millstream_model::name::{Offset, TopicPartition};
+use millstream_model::name::{LogTopic, Offset, TopicPartition};
 use std::path::PathBuf;
 use std::sync::Arc;
 use thiserror::Error;
@@ -86,6 +86,73 @@ pub enum LogError {
         /// Process id as the lock file says, or "unknown".
         holder: String,
     },
+    /// The log was closed by its owner.
+    #[error("the log is closed")]
+    Closed,
+    /// A setting that cannot be.
+    #[error("the Kafka setting {setting} {detail}")]
+    Setting {
+        /// Its name, as in `properties."acks"`.
+        setting: String,
+        /// What is wrong with it, without the value if that may be a secret.
+        detail: String,
+    },
+    /// No broker answered in time.
+    #[error(
+        "failed to {action}: no Kafka broker of {brokers} answers ({detail}); is it running, and is that its address?"
+    )]
+    Unreachable {
+        /// What was tried, as in "look up topic millstream.telemetry".
+        action: String,
+        /// The brokers of the settings.
+        brokers: String,
+        /// What the connections failed by.
+        detail: String,
+    },
+    /// A broker answered with an error that may pass.
+    #[error("failed to {action}: Kafka says {detail}")]
+    Broker {
+        /// What was tried.
+        action: String,
+        /// The broker's words.
+        detail: String,
+    },
+    /// A broker refuses us, now and later.
+    #[error("failed to {action}: Kafka refuses it: {detail}; {advice}")]
+    Refused {
+        /// What was tried.
+        action: String,
+        /// The broker's words.
+        detail: String,
+        /// What a person can do.
+        advice: &'static str,
+    },
+    /// A topic is not fit to be a log.
+    #[error("the Kafka topic {topic} {detail}")]
+    Topic {
+        /// The topic.
+        topic: LogTopic,
+        /// What about it, and what to do.
+        detail: String,
+    },
+    /// There is a hole in a partition.
+    #[error(
+        "{partition} has no record at offset {wanted}, the next is {found}: somebody wrote to it in transactions, compacted it, or lost a part of it; millstream never skips what it cannot account for"
+    )]
+    Missing {
+        /// The partition.
+        partition: TopicPartition,
+        /// What should have come.
+        wanted: Offset,
+        /// What came.
+        found: Offset,
+    },
+    /// A header that the log cannot keep as it is.
+    #[error("a header's name, {name:?}, contains a NUL character")]
+    Header {
+        /// Its name.
+        name: String,
+    },
 }
 
 impl LogError {
@@ -93,13 +160,22 @@ impl LogError {
     #[must_use]
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Full { .. } | Self::Io { .. } => Fault::Retry,
+            Self::Full { .. }
+            | Self::Io { .. }
+            | Self::Closed
+            | Self::Unreachable { .. }
+            | Self::Broker { .. } => Fault::Retry,
             Self::Unknown { .. } => Fault::Reload,
             Self::TooLarge { .. }
             | Self::Trimmed { .. }
             | Self::BeyondEnd { .. }
             | Self::Damaged { .. }
-            | Self::InUse { .. } => Fault::Stop,
+            | Self::InUse { .. }
+            | Self::Setting { .. }
+            | Self::Refused { .. }
+            | Self::Topic { .. }
+            | Self::Missing { .. }
+            | Self::Header { .. } => Fault::Stop,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The ordered, replayable, partitioned log: what a message is safe in before its device hears of it.
 //!
-//! One trait, as narrow as its use, and its implementations: `embedded`, our own segment files. All pass one contract suite.
+//! One trait, as narrow as its use, and its implementations: `embedded`, our own segment files, and `kafka`. Both pass one contract suite.
 //! A log knows nothing of MQTT, of readings or of tables.
 
 mod api;
@@ -8,6 +8,7 @@ mod api;
 mod contract;
 pub mod embedded;
 mod error;
+pub mod kafka;
 
-pub use api::{Bounds, Log, LogReader, Pending, ReadLimit};
+pub use api::{Bounds, Log, LogReader, Membership, Pending, ReadLimit, Released, Share};
 pub use error::LogError;

@@ -1,8 +1,10 @@
 //! The command line. What it says is the program's first documentation.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use millstream_ingest::identity::authority::DEVICE_DAYS;
 use std::convert::Infallible;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Readings from devices over MQTT become rows that anyone can query with SQL.
 ///
@@ -31,14 +33,31 @@ pub(crate) enum Command {
     Demo(Demo),
     /// Run everything in one process until SIGTERM or Ctrl-C, then drain and end.
     Up(Up),
+    /// Run one stage: take messages from devices and brokers to the log. As many processes as you like; the log is Kafka then.
+    Collect(Stage),
+    /// Run one stage: carry messages from the log to tables. As many processes as you like.
+    Firehose(Up),
+    /// Run one stage: keep the reports. As many processes as you like.
+    Process(Stage),
+    /// Run one stage: answer SQL over HTTP. As many processes as you like.
+    Serve(Stage),
     /// Ask with SQL.
     Sql(Sql),
     /// Publish readings from CSV or NDJSON files to an MQTT broker.
     Replay(Box<Replay>),
+    /// List the tables, or print what makes them known to another engine.
+    Tables(Tables),
     /// Check a configuration file, and say line and key of what is wrong.
     Check(Check),
+    /// Look at everything that Millstream needs, and say what is missing: the directory, the log, each right on the buckets, the store's notices.
+    Doctor(Doctor),
     /// Print the default configuration, every key with a comment.
     Config,
+    /// Make an own authority and a server certificate, for TLS. What is there stays as it is.
+    Init(Init),
+    /// Make, list and take back the credentials of devices.
+    #[command(subcommand)]
+    Device(Device),
     /// Look after the embedded log.
     #[command(subcommand)]
     Log(Log),
@@ -74,6 +93,38 @@ pub(crate) struct Demo {
 pub(crate) struct Up {
     #[command(flatten)]
     pub(crate) place: Place,
+    /// Go on although the log has lost messages of this stream that were in no table yet; the gap is written into the table. May be given several times.
+    #[arg(long, value_name = "STREAM")]
+    pub(crate) accept_gap: Vec<String>,
+}
+
+/// One stage of `up`, in a process of its own.
+#[derive(Debug, Args)]
+pub(crate) struct Stage {
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tables {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Print statements for this engine instead.
+    #[arg(long, value_enum, value_name = "ENGINE")]
+    pub(crate) ddl: Option<Engine>,
+}
+
+/// An engine that reads Delta tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Engine {
+    /// Amazon Athena, over AWS Glue's catalog.
+    Athena,
+    /// DuckDB with its extensions delta and, for S3, httpfs.
+    Duckdb,
+    /// Apache Spark with Delta Lake.
+    Spark,
+    /// Trino with its Delta Lake connector.
+    Trino,
 }
 
 #[derive(Debug, Args)]
@@ -107,6 +158,15 @@ pub(crate) enum Format {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// How long to wait for the store's notice of a trial.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub(crate) notice_wait: Duration,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Check {
     /// The configuration file.
     #[arg(value_name = "FILE")]
@@ -124,11 +184,85 @@ pub(crate) enum Log {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// The data directory; the files are made in `identity` in it.
+    #[arg(long, value_name = "DIR", default_value = "./millstream-data", env = "MILLSTREAM_DATA", value_parser = utf8_path)]
+    pub(crate) data: PathBuf,
+    /// A further name or address under which devices reach this machine. May be given several times.
+    #[arg(long, value_name = "HOST")]
+    pub(crate) name: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Device {
+    /// Make a device known: by a password that is made and shown once, or by a certificate.
+    Add(DeviceAdd),
+    /// List who is known.
+    List(DeviceList),
+    /// Take back all credentials of a device, and disconnect it.
+    Revoke(DeviceRevoke),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeviceAdd {
+    /// The device's name: its user, and the client id under which it connects.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Make a password. So it is if nothing else is said.
+    #[arg(long, conflicts_with_all = ["password_file", "certificate", "known_certificate"])]
+    pub(crate) password: bool,
+    /// Take the password from a file.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["certificate", "known_certificate"])]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Make a certificate, signed by the authority of `millstream init`.
+    #[arg(long, conflicts_with = "known_certificate")]
+    pub(crate) certificate: bool,
+    /// How long that is valid.
+    #[arg(long, value_name = "DAYS", requires = "certificate", default_value_t = DEVICE_DAYS, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    pub(crate) days: u32,
+    /// Where its files are written.
+    #[arg(long, value_name = "DIR", requires = "certificate", default_value = ".")]
+    pub(crate) out: PathBuf,
+    /// Know the device by this certificate, whoever has made it (PEM).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) known_certificate: Option<PathBuf>,
+    /// What it may publish to, as in 'plant/${device}/#', instead of what the configuration says. May be given several times.
+    #[arg(long, value_name = "RULE")]
+    pub(crate) topic: Vec<String>,
+    /// The client id under which it connects, if not its name; a `*` at the end leaves that open.
+    #[arg(long, value_name = "ID")]
+    pub(crate) client_id: Option<String>,
+    /// Make it anew, even if it is there or revoked: what it had counts no more.
+    #[arg(long)]
+    pub(crate) replace: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeviceList {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeviceRevoke {
+    /// The device's name.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Replay {
     /// CSV (with a header) or NDJSON files, plain or gzip.
     #[arg(value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
-    /// The broker.
+    /// The broker; `mqtts://` in front of it speaks TLS.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1883", help_heading = "Broker")]
     pub(crate) broker: String,
     /// MQTT version.
@@ -140,6 +274,18 @@ pub(crate) struct Replay {
     /// File with the password.
     #[arg(long, value_name = "FILE", requires = "user", help_heading = "Broker")]
     pub(crate) password_file: Option<PathBuf>,
+    /// Speak TLS.
+    #[arg(long, help_heading = "Broker")]
+    pub(crate) tls: bool,
+    /// Check the broker's certificate by these authorities (PEM), not by the system's. Speaks TLS, as do the next two.
+    #[arg(long, value_name = "FILE", help_heading = "Broker")]
+    pub(crate) ca: Option<PathBuf>,
+    /// Show this certificate (PEM).
+    #[arg(long, value_name = "FILE", requires = "key", help_heading = "Broker")]
+    pub(crate) certificate: Option<PathBuf>,
+    /// The certificate's private key (PEM).
+    #[arg(long, value_name = "FILE", requires = "certificate", help_heading = "Broker")]
+    pub(crate) key: Option<PathBuf>,
     /// Topic of a reading; `{field}` is replaced by the field's value, `{a.b}` by a nested one.
     #[arg(long, value_name = "TEMPLATE", help_heading = "Readings")]
     pub(crate) topic: String,

@@ -1,7 +1,8 @@
 //! The data directory: where everything of one Millstream lies.
 
+use crate::config::lake::Location;
 use crate::config::load::{PREFIX, load};
-use crate::config::problem::Problem;
+use crate::config::problem::{Problem, Weight};
 use crate::config::{DEFAULTS, Settings};
 use anyhow::Context;
 use millstream_lake::Bucket;
@@ -10,6 +11,10 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+
+/// Names of the buckets, and of their directories in the data directory.
+const INGESTION: &str = "ingestion";
+const REPORTING: &str = "reporting";
 
 /// A data directory.
 #[derive(Debug, Clone)]
@@ -41,40 +46,58 @@ impl Directory {
         self.0.join("millstream.toml")
     }
 
-    /// The ingestion bucket.
+    /// The credentials of devices.
+    pub(crate) fn credentials(&self, settings: &Settings) -> PathBuf {
+        settings.gateway.access.credentials.clone().unwrap_or_else(|| self.0.join("credentials.toml"))
+    }
+
+    /// The ingestion bucket; a directory is made if it is not there.
     ///
     /// # Errors
-    /// If its directory cannot be made.
+    /// If it cannot be opened.
     pub(crate) fn ingestion(&self, settings: &Settings) -> anyhow::Result<Bucket> {
-        self.bucket(settings.ingestion.as_deref(), "ingestion")
+        self.bucket(settings, settings.lake.ingestion.as_ref(), INGESTION)
     }
 
-    /// The reporting bucket.
+    /// The reporting bucket; a directory is made if it is not there.
     ///
     /// # Errors
-    /// If its directory cannot be made.
+    /// If it cannot be opened.
     pub(crate) fn reporting(&self, settings: &Settings) -> anyhow::Result<Bucket> {
-        self.bucket(settings.reporting.as_deref(), "reporting")
+        self.bucket(settings, settings.lake.reporting.as_ref(), REPORTING)
     }
 
-    /// Both buckets as a question needs them: one that is not there is empty, and is not made.
+    /// Both buckets as a question needs them: a directory that is not there is empty, and is not made.
     ///
     /// # Errors
     /// If a bucket is there and cannot be opened.
     pub(crate) fn lakehouse(&self, settings: &Settings) -> anyhow::Result<Lakehouse> {
-        let there = |configured: Option<&Path>, name: &str| {
-            let path = configured.map_or_else(|| self.0.join(name), Path::to_path_buf);
-            if path.exists() { self.bucket(configured, name) } else { Ok(Bucket::memory(name)) }
+        let there = |configured: Option<&Location>, name: &str| match self.location(configured, name) {
+            Location::Directory(path) if !path.exists() => Ok(Bucket::memory(name)),
+            _ => self.bucket(settings, configured, name),
         };
         Ok(Lakehouse {
-            ingestion: there(settings.ingestion.as_deref(), "ingestion")?,
-            reporting: there(settings.reporting.as_deref(), "reporting")?,
+            ingestion: there(settings.lake.ingestion.as_ref(), INGESTION)?,
+            reporting: there(settings.lake.reporting.as_ref(), REPORTING)?,
         })
     }
 
-    fn bucket(&self, configured: Option<&Path>, name: &str) -> anyhow::Result<Bucket> {
-        let path = configured.map_or_else(|| self.0.join(name), Path::to_path_buf);
-        Bucket::local(&path).with_context(|| format!("failed to open the {name} bucket {}", path.display()))
+    fn location(&self, configured: Option<&Location>, name: &str) -> Location {
+        configured.cloned().unwrap_or_else(|| Location::Directory(self.0.join(name)))
+    }
+
+    fn bucket(
+        &self,
+        settings: &Settings,
+        configured: Option<&Location>,
+        name: &str,
+    ) -> anyhow::Result<Bucket> {
+        let location = self.location(configured, name);
+        let opened = match &location {
+            Location::Directory(path) => Bucket::local(path),
+            Location::Store(url) => Bucket::open(url.as_str(), &settings.lake.s3.settings()?),
+        };
+        opened.with_context(|| format!("failed to open the {name} bucket {location}"))
     }
 
     /// The settings: of the file that was named, else of the one in this directory, else the defaults; and of the environment.
@@ -86,7 +109,7 @@ impl Directory {
         match named {
             Some(path) => read_settings(path),
             None if own.exists() => read_settings(&own),
-            None => load("", &environment())
+            None => load("", Path::new(""), &environment())
                 .map_err(|problems| anyhow::anyhow!(render(&problems, Path::new("the environment"), ""))),
         }
     }
@@ -97,11 +120,30 @@ impl Directory {
 /// # Errors
 /// If it cannot be read, or is wrong: then the message shows where.
 pub(crate) fn read_settings(path: &Path) -> anyhow::Result<Settings> {
-    let text = std::fs::read_to_string(path).with_context(|| {
+    let text = read_text(path)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    load(&text, folder, &environment()).map_err(|problems| anyhow::anyhow!(render(&problems, path, &text)))
+}
+
+/// What may not be wanted in a configuration file, as a person reads it; nothing if nothing.
+///
+/// # Errors
+/// If the file cannot be read.
+pub(crate) fn render_warnings(settings: &Settings, path: &Path) -> anyhow::Result<String> {
+    let (text, name) = (read_text(path)?, path.display().to_string());
+    let mut rendered = String::new();
+    for warning in &settings.warnings {
+        rendered.push_str(&warning.render(&name, &text, Weight::Warning, std::io::stderr().is_terminal()));
+        rendered.push('\n');
+    }
+    Ok(rendered)
+}
+
+fn read_text(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).with_context(|| {
         let path = path.display();
         format!("failed to read the configuration {path} (`millstream config > {path}` writes one with the defaults)")
-    })?;
-    load(&text, &environment()).map_err(|problems| anyhow::anyhow!(render(&problems, path, &text)))
+    })
 }
 
 /// Variables of ours. Those of others may hold anything, and are left alone.
@@ -126,7 +168,7 @@ fn render(problems: &[Problem], path: &Path, text: &str) -> String {
             rendered.push_str(&format!("\n{name}:{line}:{column}"));
         }
         rendered.push('\n');
-        rendered.push_str(&problem.render(&name, text, color));
+        rendered.push_str(&problem.render(&name, text, Weight::Error, color));
         rendered.push('\n');
     }
     rendered.push_str("\n`millstream config` prints every key with its default.");

@@ -5,6 +5,7 @@ mod command;
 mod config;
 mod descriptors;
 mod directory;
+mod http;
 mod pipeline;
 mod shutdown;
 mod supervisor;

@@ -9,6 +9,7 @@ pub mod name;
 pub mod notice;
 pub mod quarantine;
 pub mod record;
+pub mod secret;
 pub mod stream;
 pub mod time;
 pub mod topic;

@@ -31,6 +31,18 @@ pub struct Stream {
     pub date: DatePartition,
     /// When a file closes.
     pub files: CloseRule,
+    /// What happens where the log's beginning is gone before anything of it was committed.
+    pub start: Start,
+}
+
+/// What happens where the log's beginning is gone before anything of it was committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Start {
+    /// The stream is refused until a person has accepted the gap.
+    #[default]
+    Refuse,
+    /// The stream begins at the oldest record that there is; what is missing before it is written down as a gap.
+    Earliest,
 }
 
 /// The field with the event time.

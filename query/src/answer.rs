@@ -2,6 +2,7 @@
 
 use crate::error::QueryError;
 use crate::limits::TimeLimit;
+use crate::rescue::rescued;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
@@ -67,7 +68,8 @@ impl Answer {
     pub async fn next(&mut self) -> Result<Option<RecordBatch>, QueryError> {
         let Self { sql, batches, time, .. } = self;
         let next = async { batches.next().await.transpose() };
-        time.spend(async { next.await.map_err(|error| QueryError::from_datafusion(error, sql)) }).await
+        let next = async { next.await.map_err(|error| QueryError::from_datafusion(error, sql)) };
+        time.spend(rescued(next)).await
     }
 
     /// All rows, in memory: for results known to be small.

@@ -1,15 +1,15 @@
 //! The tables of one query: opened when they are named, each at one version for the whole query, and only those.
 //!
-//! Nothing is remembered between queries, so a query sees the tables as they are when it begins.
+//! Nothing that it says is remembered between queries, so a query sees the tables as they are when it begins.
 
+use crate::handles::Handles;
 use crate::runtime::{INGESTION, REPORTING};
 use crate::schemas::Schemas;
-use crate::session::Lakehouse;
 use async_trait::async_trait;
 use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::error::{DataFusionError, Result};
+use millstream_lake::LakeError;
 use millstream_lake::provider::SnapshotProvider;
-use millstream_lake::{Bucket, LakeError, Table};
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::Mutex;
@@ -22,10 +22,9 @@ pub(crate) struct QueryCatalog {
 }
 
 impl QueryCatalog {
-    pub(crate) fn new(lakehouse: &Lakehouse) -> Self {
-        let reporting = Arc::new(BucketSchema::new(lakehouse.reporting.clone(), None));
-        let ingestion =
-            Arc::new(BucketSchema::new(lakehouse.ingestion.clone(), Some(Arc::clone(&reporting))));
+    pub(crate) fn new(ingestion: &Arc<Handles>, reporting: &Arc<Handles>) -> Self {
+        let reporting = Arc::new(BucketSchema::new(Arc::clone(reporting), None));
+        let ingestion = Arc::new(BucketSchema::new(Arc::clone(ingestion), Some(Arc::clone(&reporting))));
         Self { ingestion, reporting }
     }
 
@@ -48,22 +47,22 @@ impl QueryCatalog {
 /// The tables of one bucket. A name that this one does not have is looked up in the other, where there is one.
 #[derive(Debug)]
 struct BucketSchema {
-    bucket: Bucket,
+    tables: Arc<Handles>,
     other: Option<Arc<BucketSchema>>,
     names: OnceLock<Vec<String>>,
     opened: Mutex<HashMap<String, Option<Arc<dyn TableProvider>>>>,
 }
 
 impl BucketSchema {
-    fn new(bucket: Bucket, other: Option<Arc<Self>>) -> Self {
-        Self { bucket, other, names: OnceLock::new(), opened: Mutex::default() }
+    fn new(tables: Arc<Handles>, other: Option<Arc<Self>>) -> Self {
+        Self { tables, other, names: OnceLock::new(), opened: Mutex::default() }
     }
 
     async fn list(&self) -> std::result::Result<&[String], LakeError> {
         if let Some(names) = self.names.get() {
             return Ok(names);
         }
-        let mut names = self.bucket.table_names().await?;
+        let mut names = self.tables.bucket().table_names().await?;
         names.sort();
         Ok(self.names.get_or_init(|| names))
     }
@@ -74,13 +73,9 @@ impl BucketSchema {
         if let Some(known) = opened.get(name) {
             return Ok(known.clone());
         }
-        let provider = match Table::open(&self.bucket, name).await {
-            Ok(Some(table)) => Some(SnapshotProvider::new(&self.bucket, table.snapshot().await?, &table)
-                as Arc<dyn TableProvider>),
-            // What cannot be a table's name is not a table's.
-            Ok(None) | Err(LakeError::Name { .. }) => None,
-            Err(error) => return Err(error),
-        };
+        let provider = self.tables.look(name).await?.map(|(table, snapshot)| {
+            SnapshotProvider::new(self.tables.bucket(), snapshot, &table) as Arc<dyn TableProvider>
+        });
         opened.insert(name.to_owned(), provider.clone());
         Ok(provider)
     }

@@ -32,12 +32,42 @@ pub enum QueryErrorKind {
     Forbidden,
     /// A value on which the query failed: a division by zero, text that is no number.
     Value,
-    /// It needs more memory, disk or time than it may have.
+    /// It needs more memory, disk, time or reading than it may have.
     Resources,
     /// Reading the bucket failed.
     Storage,
     /// A fault of the engine.
     Internal,
+}
+
+impl QueryErrorKind {
+    /// Its name for programs, as in `unknown_table`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Syntax => "syntax",
+            Self::UnknownTable => "unknown_table",
+            Self::UnknownColumn => "unknown_column",
+            Self::UnknownFunction => "unknown_function",
+            Self::Meaning => "meaning",
+            Self::Forbidden => "forbidden",
+            Self::Value => "value",
+            Self::Resources => "resources",
+            Self::Storage => "storage",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// Which limit a query met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exceeded {
+    /// It worked for longer than it may.
+    Time,
+    /// It needed more memory, or more disk to spill to, than there is for all queries.
+    Memory,
+    /// It would read more than it may, and was not begun.
+    Scan,
 }
 
 /// Why a query failed.
@@ -53,6 +83,7 @@ struct Parts {
     /// Other spots that explain it.
     marks: Vec<(Place, String)>,
     hints: Vec<String>,
+    exceeded: Option<Exceeded>,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
@@ -60,7 +91,14 @@ impl QueryError {
     pub(crate) fn new(kind: QueryErrorKind, message: impl Into<String>) -> Self {
         let message = message.into();
         let (label, marks, hints) = (String::new(), Vec::new(), Vec::new());
-        Self(Box::new(Parts { kind, message, place: None, label, marks, hints, source: None }))
+        let (place, exceeded, source) = (None, None, None);
+        Self(Box::new(Parts { kind, message, place, label, marks, hints, exceeded, source }))
+    }
+
+    pub(crate) fn limit(exceeded: Exceeded, message: impl Into<String>) -> Self {
+        let mut error = Self::new(QueryErrorKind::Resources, message);
+        error.0.exceeded = Some(exceeded);
+        error
     }
 
     pub(crate) fn syntax(message: &str, place: Place) -> Self {
@@ -100,6 +138,12 @@ impl QueryError {
         self.0.kind
     }
 
+    /// Which limit it met, if it was one.
+    #[must_use]
+    pub fn exceeded(&self) -> Option<Exceeded> {
+        self.0.exceeded
+    }
+
     /// Where in the SQL, where that is known.
     #[must_use]
     pub fn place(&self) -> Option<Place> {
@@ -116,6 +160,7 @@ impl QueryError {
     #[must_use]
     pub fn fault(&self) -> Fault {
         match self.0.kind {
+            QueryErrorKind::Resources if self.0.exceeded == Some(Exceeded::Scan) => Fault::Stop,
             QueryErrorKind::Storage | QueryErrorKind::Resources => Fault::Retry,
             _ => Fault::Stop,
         }

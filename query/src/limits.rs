@@ -1,6 +1,6 @@
 //! How much one session may use.
 
-use crate::error::{QueryError, QueryErrorKind};
+use crate::error::{Exceeded, QueryError};
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
@@ -18,12 +18,17 @@ pub struct Limits {
     pub parallelism: Option<usize>,
     /// How long one query may work. The time in which nobody asks for the next rows does not count.
     pub time: Duration,
+    /// Bytes of files that one query may read: whole files as they lie in the bucket, those that are left out by their date or statistics not counted. What
+    /// would read more is refused before it begins. `None`: as many as there are.
+    pub scan_bytes: Option<u64>,
+    /// Rows that one call of `generate_series` or `range` in a FROM clause may make.
+    pub generated_rows: u64,
 }
 
 impl Default for Limits {
     /// 1 GiB of memory: a gateway on a machine of 4 GiB goes on beside the largest query. 16 GiB of spill: enough to sort what fits in
     /// a small machine's bucket, and no full disk by a forgotten `order by`. 5 minutes: a join without a condition never ends, and what is meant to run longer
-    /// than a person waits is a report.
+    /// than a person waits is a report. No limit of reading: the time is one. A billion generated rows: a second's grid over thirty years.
     fn default() -> Self {
         Self {
             memory_bytes: 1 << 30,
@@ -31,6 +36,8 @@ impl Default for Limits {
             spill_dir: None,
             parallelism: None,
             time: Duration::from_secs(5 * 60),
+            scan_bytes: None,
+            generated_rows: 1_000_000_000,
         }
     }
 }
@@ -67,7 +74,7 @@ impl TimeLimit {
 
     fn exceeded(&self) -> QueryError {
         let message = format!("the query takes longer than the {:?} that it may take", self.limit);
-        QueryError::new(QueryErrorKind::Resources, message)
+        QueryError::limit(Exceeded::Time, message)
             .hint("ask for less: fewer dates (where date >= …), and no join without a condition")
             .hint("what is asked again and again is better kept as a report")
     }

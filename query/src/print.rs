@@ -92,10 +92,21 @@ pub enum PrintError {
 }
 
 /// Writes rows in one format.
-trait Rows {
+pub(crate) trait Rows {
     fn begin(&mut self, schema: &SchemaRef, out: &mut dyn Write) -> io::Result<()>;
     fn write(&mut self, batch: &RecordBatch, out: &mut dyn Write) -> io::Result<()>;
     fn end(&mut self, rows: u64, out: &mut dyn Write) -> io::Result<()>;
+}
+
+/// What writes rows in a format.
+pub(crate) fn rows(format: Format, layout: Layout) -> Box<dyn Rows + Send> {
+    match format {
+        Format::Box => Box::new(grid::Grid::new(layout)),
+        Format::Csv => Box::new(delimited::Csv),
+        Format::Json => Box::new(json::Json::array()),
+        Format::Ndjson => Box::new(json::Json::lines()),
+        Format::Markdown => Box::new(delimited::Markdown),
+    }
 }
 
 /// Writes an answer and says what it cost.
@@ -108,13 +119,7 @@ pub async fn print(
     layout: Layout,
     out: &mut dyn Write,
 ) -> Result<Footer, PrintError> {
-    let mut rows: Box<dyn Rows> = match format {
-        Format::Box => Box::new(grid::Grid::new(layout)),
-        Format::Csv => Box::new(delimited::Csv),
-        Format::Json => Box::new(json::Json::array()),
-        Format::Ndjson => Box::new(json::Json::lines()),
-        Format::Markdown => Box::new(delimited::Markdown),
-    };
+    let mut rows = rows(format, layout);
     let mut count = 0;
     match write_all(&mut answer, rows.as_mut(), &mut count, out).await {
         Err(PrintError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {

@@ -2,6 +2,7 @@
 
 use crate::error::QueryError;
 use crate::limits::Limits;
+use crate::{functions, generators};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -39,11 +40,15 @@ pub(crate) fn blank_state(limits: &Limits) -> Result<SessionState, QueryError> {
     }
     config.options_mut().sql_parser.collect_spans = true;
     let runtime = bounded_runtime(limits).map_err(|error| QueryError::from_datafusion(error, ""))?;
-    Ok(SessionStateBuilder::new()
+    let mut state = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime)
         .with_default_features()
-        .build())
+        .with_analyzer_rule(Arc::new(functions::BoundedConcatenation))
+        .build();
+    generators::bound(&mut state, limits.generated_rows);
+    functions::bound(&mut state).map_err(|error| QueryError::from_datafusion(error, ""))?;
+    Ok(state)
 }
 
 fn bounded_runtime(limits: &Limits) -> datafusion::error::Result<Arc<RuntimeEnv>> {

@@ -3,8 +3,11 @@
 use crate::answer::Answer;
 use crate::catalog::QueryCatalog;
 use crate::error::{QueryError, QueryErrorKind, unknown_table};
+use crate::handles::Handles;
 use crate::limits::{Limits, TimeLimit};
+use crate::rescue::rescued;
 use crate::runtime::{blank_state, yielding};
+use crate::scan;
 use crate::statement::Question;
 use datafusion::catalog::CatalogProviderList;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -29,9 +32,11 @@ pub struct Lakehouse {
 
 /// Answers questions. Queries may run at the same time; they share the session's limits.
 pub struct Session {
-    lakehouse: Lakehouse,
+    ingestion: Arc<Handles>,
+    reporting: Arc<Handles>,
     blank: SessionState,
     time: Duration,
+    scan_bytes: Option<u64>,
 }
 
 impl Session {
@@ -40,7 +45,13 @@ impl Session {
     /// # Errors
     /// When the directory to spill to cannot be used.
     pub async fn open(lakehouse: &Lakehouse, limits: Limits) -> Result<Self, QueryError> {
-        Ok(Self { lakehouse: lakehouse.clone(), blank: blank_state(&limits)?, time: limits.time })
+        Ok(Self {
+            ingestion: Arc::new(Handles::new(lakehouse.ingestion.clone())),
+            reporting: Arc::new(Handles::new(lakehouse.reporting.clone())),
+            blank: blank_state(&limits)?,
+            time: limits.time,
+            scan_bytes: limits.scan_bytes,
+        })
     }
 
     /// Starts one statement. Every table it names is read at the version that is the latest now.
@@ -51,14 +62,14 @@ impl Session {
     pub async fn query(&self, sql: &str) -> Result<Answer, QueryError> {
         self.answer(sql, async {
             let question = Question::parse(sql)?;
-            let catalog = QueryCatalog::new(&self.lakehouse);
+            let catalog = QueryCatalog::new(&self.ingestion, &self.reporting);
             if question.asks_for_names() {
                 catalog.list().await.map_err(unlisted)?;
             }
             let state = self.state_over(catalog.schemas());
             self.require_tables(&question, &state, &catalog, sql).await?;
             let plan = plan(question, &state, sql).await?;
-            run(&state, &plan, sql).await
+            run(&state, &plan, sql, self.scan_bytes).await
         })
         .await
     }
@@ -71,7 +82,7 @@ impl Session {
     ) -> Result<Answer, QueryError> {
         let started = Instant::now();
         let mut time = TimeLimit::new(self.time);
-        let (batches, plan) = time.spend(begin).await?;
+        let (batches, plan) = time.spend(rescued(begin)).await?;
         Ok(Answer::new(sql.to_owned(), batches, plan, started, time))
     }
 
@@ -152,10 +163,17 @@ fn compares_with_all_of(plan: &LogicalPlan) -> datafusion::error::Result<bool> {
 /// The rows of a plan as they come, and the plan, which knows what they cost.
 pub(crate) type Running = (SendableRecordBatchStream, Arc<dyn ExecutionPlan>);
 
-/// Starts a plan.
-pub(crate) async fn run(state: &SessionState, plan: &LogicalPlan, sql: &str) -> Result<Running, QueryError> {
+/// Starts a plan, unless it would read more bytes of files than `scan_bytes`.
+pub(crate) async fn run(
+    state: &SessionState,
+    plan: &LogicalPlan,
+    sql: &str,
+    scan_bytes: Option<u64>,
+) -> Result<Running, QueryError> {
     let failed = |error| QueryError::from_datafusion(error, sql);
-    let physical = yielding(state.create_physical_plan(plan).await.map_err(failed)?).map_err(failed)?;
+    let physical = state.create_physical_plan(plan).await.map_err(failed)?;
+    scan::check(physical.as_ref(), scan_bytes)?;
+    let physical = yielding(physical).map_err(failed)?;
     let batches = execute_stream(Arc::clone(&physical), state.task_ctx()).map_err(failed)?;
     Ok((batches, physical))
 }
@@ -166,6 +184,9 @@ fn unlisted(error: LakeError) -> QueryError {
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("lakehouse", &self.lakehouse).finish_non_exhaustive()
+        f.debug_struct("Session")
+            .field("ingestion", self.ingestion.bucket())
+            .field("reporting", self.reporting.bucket())
+            .finish_non_exhaustive()
     }
 }

@@ -1,4 +1,6 @@
-//! A text of SQL: cut into statements, parsed, and let through only if it is a question.
+//! A text of SQL: cut into statements, parsed, and let through only if it is a question, and not a bottomless one (`bounds`).
+
+mod bounds;
 
 use crate::error::{Place, QueryError, QueryErrorKind};
 use datafusion::common::TableReference;
@@ -85,6 +87,7 @@ const SHOW_TABLES: &str = "select table_schema, table_name from information_sche
 impl Question {
     /// Parses exactly one statement.
     pub(crate) fn parse(sql: &str) -> Result<Self, QueryError> {
+        bounds::check_text(sql)?;
         let parsed = parse_one(sql)?;
         refuse_changes(&parsed, sql)?;
         let parsed = if is_show_tables(&parsed) { parse_one(SHOW_TABLES)? } else { parsed };
@@ -92,6 +95,7 @@ impl Question {
         if let ControlFlow::Break(refusal) = found.look_at(&parsed) {
             return Err(*refusal);
         }
+        bounds::check_tables(&parsed)?;
         let (references, _) = resolve_table_references(&parsed, true)
             .map_err(|error| QueryError::from_datafusion(error, sql))?;
         let tables = references

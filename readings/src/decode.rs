@@ -16,7 +16,7 @@ use crate::transform::{Transform, TransformError};
 use arrow::datatypes::Schema;
 use bytes::Bytes;
 use millstream_model::arrival::ArrivalView;
-use millstream_model::column::reserved;
+use millstream_model::column::{fold_column_name, reserved};
 use millstream_model::name::{Offset, Partition};
 use millstream_model::quarantine::Reason;
 use millstream_model::record::Stored;
@@ -44,6 +44,8 @@ pub struct Decoder {
     stream: Arc<Stream>,
     time: Option<Source>,
     device: Option<Source>,
+    /// The device's field is a declared column as well.
+    keeps_device: bool,
     has_captures: bool,
     document: Document,
     extra: Extra,
@@ -106,6 +108,7 @@ impl Decoder {
         Ok(Self {
             time: stream.time.as_ref().map(|time| Source::new(&time.field)),
             device: stream.device_field.as_deref().map(Source::new),
+            keeps_device: declares_device(&stream),
             has_captures,
             document: Document::default(),
             extra: Extra::default(),
@@ -270,7 +273,10 @@ impl Decoder {
             mismatches: &mut self.misfits,
             on_mismatch: self.stream.on_mismatch,
             row,
-            consumed: [time.filter(|_| ts.is_some()).map(Value::index), device.map(Value::index)],
+            consumed: [
+                time.filter(|_| ts.is_some()).map(Value::index),
+                device.filter(|_| !self.keeps_device).map(Value::index),
+            ],
             unfit_time: time.filter(|_| ts.is_none()).map(Value::index),
             path: Vec::new(),
             name: String::new(),
@@ -361,6 +367,13 @@ impl Decoder {
             range.quarantined += 1;
         }
     }
+}
+
+/// Whether the stream wants the field with the device id as a column, too: then it can be required.
+fn declares_device(stream: &Stream) -> bool {
+    let Some(field) = &stream.device_field else { return false };
+    let name = fold_column_name(&field.replace('.', "_"));
+    stream.columns.iter().any(|column| fold_column_name(&column.name) == name)
 }
 
 #[cfg(test)]

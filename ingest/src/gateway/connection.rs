@@ -14,11 +14,13 @@ pub(crate) use wind_up::linger;
 
 use crate::gateway::Shared;
 use crate::gateway::acks::InOrder;
+use crate::gateway::counters::{Connected, Taken};
 use crate::gateway::end::End;
 use crate::gateway::incoming::Incoming;
-use crate::gateway::registry::Claim;
+use crate::gateway::registry::{Claim, Order};
 use crate::gateway::routes::Remembered;
 use crate::gateway::wire::{Delivery, PacketId, Reply, Version, Will, Wire};
+use crate::identity::access::Identity;
 use crate::session::{Answer, SessionError};
 use bytes::BytesMut;
 use millstream_log::{LogError, Pending};
@@ -45,6 +47,7 @@ const OPEN_MAX: usize = 8192;
 pub(crate) struct Connection<S> {
     shared: Arc<Shared>,
     claim: Claim,
+    identity: Arc<Identity>,
     wire: Wire,
     address: SocketAddr,
     reader: ReadHalf<S>,
@@ -75,7 +78,7 @@ pub(crate) struct Connection<S> {
     /// The append that waits for room in the log.
     appending: Option<(Appending, Delivery)>,
     /// Appends whose records are not durable yet.
-    appends: InOrder<Pending, (Delivery, OwnedSemaphorePermit)>,
+    appends: InOrder<Pending, (Delivery, Fate)>,
     /// Changes of the session that are not durable yet.
     keeping: InOrder<Answer<()>, Kept>,
     /// Messages of QoS 2 that are not released yet.
@@ -84,6 +87,10 @@ pub(crate) struct Connection<S> {
     unacknowledged: usize,
     /// Messages that were given to the log.
     messages: u64,
+    /// Counted as connected as long as it is here.
+    _connected: Connected,
+    /// Messages that its device may not publish.
+    denied: u64,
     /// Set once the connection is to end and only acknowledgements are awaited.
     ending: Option<(End, Instant)>,
 }
@@ -91,6 +98,7 @@ pub(crate) struct Connection<S> {
 /// What the connection begins with.
 pub(crate) struct Accepted<S> {
     pub(crate) claim: Claim,
+    pub(crate) identity: Arc<Identity>,
     pub(crate) wire: Wire,
     pub(crate) address: SocketAddr,
     pub(crate) reader: ReadHalf<S>,
@@ -113,9 +121,18 @@ pub(crate) struct Accepted<S> {
 type Admitting = Pin<Box<dyn Future<Output = Admitted> + Send>>;
 type Admitted = Result<OwnedSemaphorePermit, AcquireError>;
 type Appending = Pin<Box<dyn Future<Output = Appended> + Send>>;
-type Appended = Result<(Pending, OwnedSemaphorePermit), LogError>;
+type Appended = Result<(Pending, Taken), LogError>;
 type Durable = Result<Vec<Position>, LogError>;
 type Stored = Result<Result<(), SessionError>, oneshot::error::RecvError>;
+
+/// What becomes of a message, while its answer waits for its turn.
+#[derive(Debug)]
+enum Fate {
+    /// It goes to the log, and has taken so much room.
+    Stored(Taken),
+    /// Its device may not publish it.
+    Denied,
+}
 
 /// A message of QoS 2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,10 +155,10 @@ enum Kept {
 
 /// Whatever can happen.
 enum Event {
-    Wanted,
+    Ordered(Order),
     ShutDown,
     Appended(Appended),
-    Durable(Durable, Delivery),
+    Durable(Durable, Delivery, Fate),
     Kept(Stored, Kept),
     Admitted(Admitted),
     Written(io::Result<()>),
@@ -154,8 +171,10 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
     pub(crate) fn new(shared: Arc<Shared>, accepted: Accepted<S>) -> Self {
         let open = accepted.open.into_iter().map(|id| (id, Open::Received { counted: false })).collect();
         Self {
+            _connected: shared.counters.accept(),
             shared,
             claim: accepted.claim,
+            identity: accepted.identity,
             wire: accepted.wire,
             address: accepted.address,
             reader: accepted.reader,
@@ -180,6 +199,7 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
             open,
             unacknowledged: 0,
             messages: 0,
+            denied: 0,
             ending: None,
         }
     }
@@ -260,9 +280,9 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
         let deadline = self.deadline(reading);
         tokio::select! {
             biased;
-            () = self.claim.wanted(), if serving => Event::Wanted,
+            order = self.claim.ordered(), if serving => Event::Ordered(order),
             () = self.shutdown.cancelled(), if serving => Event::ShutDown,
-            (durable, (delivery, _room)) = self.appends.next() => Event::Durable(durable, delivery),
+            (durable, (delivery, fate)) = self.appends.next() => Event::Durable(durable, delivery, fate),
             (stored, kept) = self.keeping.next() => Event::Kept(stored, kept),
             appended = room(&mut self.appending) => Event::Appended(appended),
             admitted = admission(&mut self.admitting) => Event::Admitted(admitted),
@@ -305,10 +325,15 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
 
     async fn handle(&mut self, event: Event) -> Result<(), End> {
         match event {
-            Event::Wanted => Err(End::TakenOver),
+            Event::Ordered(Order::MakeWay) => Err(End::TakenOver),
+            Event::Ordered(Order::Leave(denial)) => Err(End::Expelled(denial)),
             Event::ShutDown => Err(End::ShuttingDown),
             Event::Appended(appended) => self.appended(appended),
-            Event::Durable(durable, delivery) => self.durable(durable, delivery).await,
+            Event::Durable(_, delivery, Fate::Denied) => {
+                self.denied(delivery);
+                Ok(())
+            }
+            Event::Durable(durable, delivery, Fate::Stored(_room)) => self.durable(durable, delivery).await,
             Event::Kept(stored, kept) => self.kept(stored, kept),
             Event::Admitted(room) => {
                 self.admitting = None;

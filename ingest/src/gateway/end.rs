@@ -1,6 +1,7 @@
 //! How a connection ends, and what that means for its client.
 
 use crate::gateway::violation::Violation;
+use crate::identity::access::Denial;
 use crate::session::SessionError;
 use millstream_log::LogError;
 use rmqtt_codec::v5::DisconnectReasonCode;
@@ -29,6 +30,10 @@ pub(crate) enum End {
     TakenOver,
     /// The gateway stops.
     ShuttingDown,
+    /// A client of 3.1.1 published to a topic that is not its own.
+    NotAuthorized,
+    /// The client's credential does not count any more.
+    Expelled(Denial),
     /// The log did not take a message.
     Log(LogError),
     /// A session was not kept.
@@ -55,6 +60,8 @@ impl End {
             Self::Violation(violation) => violation.reason(),
             Self::TakenOver => "session_taken_over",
             Self::ShuttingDown => "server_shutting_down",
+            Self::NotAuthorized => "topic_not_authorized",
+            Self::Expelled(denial) => denial.reason(),
             Self::Log(_) => "log_failed",
             Self::Sessions(_) => "session_storage_failed",
         }
@@ -67,6 +74,7 @@ impl End {
             Self::Violation(violation) => Some(violation.to_string()),
             Self::Log(error) => Some(error.to_string()),
             Self::Sessions(error) => Some(error.to_string()),
+            Self::Expelled(denial) => Some(denial.to_string()),
             _ => None,
         }
     }
@@ -87,6 +95,8 @@ impl End {
             Self::Violation(violation) => Some((violation.code(), violation.to_string())),
             Self::TakenOver => Some((DisconnectReasonCode::SessionTakenOver, String::new())),
             Self::ShuttingDown => Some((DisconnectReasonCode::ServerShuttingDown, String::new())),
+            Self::NotAuthorized => Some((DisconnectReasonCode::NotAuthorized, String::new())),
+            Self::Expelled(denial) => Some((DisconnectReasonCode::AdministrativeAction, denial.to_string())),
             Self::Log(LogError::Full { .. }) => Some((
                 DisconnectReasonCode::QuotaExceeded,
                 "no room for messages now, connect and send again later".to_owned(),
@@ -100,7 +110,7 @@ impl End {
 
     /// Whether the client is still there to hear of the messages that are under way.
     pub(crate) fn waits_for_acks(&self) -> bool {
-        matches!(self, Self::Violation(_) | Self::ShuttingDown)
+        matches!(self, Self::Violation(_) | Self::ShuttingDown | Self::NotAuthorized)
     }
 
     /// Only a normal goodbye deletes the Will.

@@ -2,16 +2,18 @@
 
 use crate::gateway::connection::{self, Connection, linger};
 use crate::gateway::incoming::Incoming;
+use crate::gateway::peer::Peer;
 use crate::gateway::registry::Claim;
 use crate::gateway::violation::Violation;
 use crate::gateway::wire::{self, BadConnect, Connect, Refusal, Reply, Version, Wire};
 use crate::gateway::{GatewaySettings, Shared, wills};
+use crate::identity::access::{Identity, Shown};
 use crate::lifecycle::{Event, Happening};
 use crate::session::{Resumed, SessionError, Start};
 use bytes::BytesMut;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::OwnedSemaphorePermit;
@@ -23,6 +25,9 @@ const CLIENT_ID_MAX: usize = 1024;
 
 /// A client waits so many times the `drain_timeout` for the connection that it takes over: that may have to publish a Will first.
 const TAKE_OVER_STEPS: u32 = 2;
+
+/// Who gives a wrong password waits before it is told, so that one connection after the other guesses slowly. How many are checked at a time is bounded anyway.
+const GUESS_PAUSE: Duration = Duration::from_millis(500);
 
 /// Whether there is room for one more client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +66,7 @@ impl From<BadConnect> for NoConnect {
 /// Serves one connection from its first byte to its last.
 pub(crate) async fn serve<S>(
     stream: S,
-    address: SocketAddr,
+    peer: Peer,
     room: Room,
     shared: Arc<Shared>,
     shutdown: CancellationToken,
@@ -70,21 +75,23 @@ pub(crate) async fn serve<S>(
 {
     let (mut reader, writer) = tokio::io::split(stream);
     let mut incoming = Incoming::new();
+    let address = peer.address;
     let greeting = greet(&mut reader, &mut incoming, &shared);
     let greeting = tokio::select! {
         () = shutdown.cancelled() => return,
-        greeting = tokio::time::timeout(shared.settings.connect_timeout, greeting) => greeting,
+        greeting = tokio::time::timeout_at(peer.connect_by, greeting) => greeting,
     };
     match greeting {
         Err(_) => debug!(%address, "no CONNECT came in time"),
         Ok(Err(NoConnect::Refused(version, refusal))) => {
             debug!(%address, %refusal, "a CONNECT is refused");
+            shared.counters.refuse();
             refuse(reader, writer, version, &refusal, &shared.settings).await;
         }
         Ok(Err(error)) => debug!(%address, %error, "no CONNECT came"),
         Ok(Ok((wire, connect))) => {
             drop(incoming.taken());
-            let arrival = Arrival { reader, writer, incoming, wire, address };
+            let arrival = Arrival { reader, writer, incoming, wire, peer };
             arrival.enter(connect, room, shared, shutdown).await;
         }
     }
@@ -116,11 +123,12 @@ struct Arrival<S> {
     writer: WriteHalf<S>,
     incoming: Incoming,
     wire: Wire,
-    address: SocketAddr,
+    peer: Peer,
 }
 
 /// What a client was granted.
 struct Admission {
+    identity: Arc<Identity>,
     will_room: Option<OwnedSemaphorePermit>,
     claim: Claim,
     resumed: Resumed,
@@ -141,38 +149,47 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Arrival<S> {
         let assigned =
             connect.client_id.is_empty().then(|| format!("auto-{}", uuid::Uuid::new_v4().simple()));
         let client_id: Arc<str> = assigned.as_deref().unwrap_or(&connect.client_id).into();
-        let event = |event, reason, detail, session_present| Event {
+        let event = |event, reason, detail, session_present, identity| Event {
             event,
             client_id: client_id.chars().take(CLIENT_ID_MAX).collect(),
             protocol: version.as_str(),
-            address: self.address,
+            address: self.peer.address,
             reason,
             detail,
             messages: None,
             session_present,
+            identity,
+            denied: None,
         };
-        let mut admission = match admit(&connect, &client_id, room, version, &shared).await {
+        let mut admission = match admit(&connect, &client_id, room, version, &self.peer, &shared).await {
             Ok(admission) => admission,
             Err(refusal) => {
                 debug!(%client_id, %refusal, "a client is refused");
+                shared.counters.refuse();
                 shared.lifecycle.tell(event(
                     Happening::Refused,
                     refusal.reason(),
                     Some(refusal.to_string()),
                     None,
+                    None,
                 ));
+                if refusal.is_a_guess() {
+                    shutdown.run_until_cancelled(tokio::time::sleep(GUESS_PAUSE)).await;
+                }
                 return refuse(self.reader, self.writer, version, &refusal, &shared.settings).await;
             }
         };
         admission.terms.assigned_client_id = assigned;
         let session_present = Some(admission.resumed.present);
-        shared.lifecycle.tell(event(Happening::Connect, "accepted", None, session_present));
+        let name = admission.identity.name();
+        shared.lifecycle.tell(event(Happening::Connect, "accepted", None, session_present, name));
         let mut outgoing = BytesMut::new();
         self.wire.encode(&Reply::Accept(admission.terms), &mut outgoing);
         let accepted = connection::Accepted {
             claim: admission.claim,
+            identity: admission.identity,
             wire: self.wire,
-            address: self.address,
+            address: self.peer.address,
             reader: self.reader,
             writer: self.writer,
             incoming: self.incoming,
@@ -194,6 +211,7 @@ async fn admit(
     client_id: &Arc<str>,
     room: Room,
     version: Version,
+    peer: &Peer,
     shared: &Shared,
 ) -> Result<Admission, Refusal> {
     let settings = &shared.settings;
@@ -206,24 +224,35 @@ async fn admit(
     if connect.authentication.is_some() {
         return Err(Refusal::Authentication);
     }
+    let identity = Arc::new(identify(connect, client_id, peer, shared).await?);
     let will_room = match &connect.will {
         Some(will) => Some(shared.will_room(will.size()).ok_or(Refusal::Wills)?),
         None => None,
     };
-    let claim =
-        tokio::time::timeout(settings.drain_timeout * TAKE_OVER_STEPS, shared.registry.claim(client_id));
-    let Ok(claim) = claim.await else {
-        return Err(Refusal::TakeOver);
+    let claim = tokio::time::timeout(
+        settings.drain_timeout * TAKE_OVER_STEPS,
+        shared.registry.claim(client_id, &identity),
+    );
+    let claim = match claim.await {
+        Ok(Some(claim)) => claim,
+        Ok(None) => return Err(Refusal::Owned),
+        Err(_elapsed) => return Err(Refusal::TakeOver),
     };
+    // What was known may have changed before it could be told through the claim.
+    shared.access.stands(&identity, shared.clock.now())?;
     let session_expiry = connect.session_expiry.min(settings.session_expiry_max_secs());
     let start = Start {
         client_id: Arc::clone(client_id),
+        owner: identity.owner(),
         clean: connect.clean,
         expiry: session_expiry,
         now: shared.clock.now(),
         sessions_max: settings.sessions_max,
     };
     let resumed = shared.sessions.begin(start).await.map_err(|error| {
+        if matches!(error, SessionError::Owned) {
+            return Refusal::Owned;
+        }
         warn!(%client_id, error = &error as &dyn std::error::Error, "a session cannot be had");
         if matches!(error, SessionError::TooMany(_)) { Refusal::Sessions } else { Refusal::SessionStorage }
     })?;
@@ -242,7 +271,28 @@ async fn admit(
         receive_max: settings.in_flight_max,
         packet_max: settings.packet_max,
     };
-    Ok(Admission { will_room, claim, resumed, terms, session_expiry, keep_alive })
+    Ok(Admission { identity, will_room, claim, resumed, terms, session_expiry, keep_alive })
+}
+
+/// Who the client is, and whether its Will is on a topic of its own.
+async fn identify(
+    connect: &Connect,
+    client_id: &str,
+    peer: &Peer,
+    shared: &Shared,
+) -> Result<Identity, Refusal> {
+    let shown = Shown {
+        certificate: peer.certificate.as_ref(),
+        user: connect.user.as_deref(),
+        password: connect.password.as_ref(),
+        client_id,
+        is_assigned: connect.client_id.is_empty(),
+    };
+    let identity = shared.access.identify(&shown, shared.clock.now()).await?;
+    match &connect.will {
+        Some(will) if !identity.may_publish(&will.topic) => Err(Refusal::WillTopic),
+        _ => Ok(identity),
+    }
 }
 
 /// A client that wants no keep-alive gets the longest, else dead connections would stay for ever. One of 3.1.1 cannot be told to ask for less.

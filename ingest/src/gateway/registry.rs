@@ -1,7 +1,8 @@
 //! Who is connected: one connection per client identifier.
 
+use crate::identity::access::{Denial, Identity};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio_util::sync::CancellationToken;
 
 /// The connected clients of one gateway.
@@ -12,10 +13,30 @@ pub(crate) struct Registry {
 
 #[derive(Debug)]
 struct Holder {
-    /// Cancelled by whoever wants the name.
-    wanted: CancellationToken,
+    identity: Arc<Identity>,
+    orders: Arc<Orders>,
     /// Cancelled when the name is free.
     gone: CancellationToken,
+}
+
+/// What a connection is told by others. Written by them, read by the connection.
+#[derive(Debug, Default)]
+struct Orders {
+    /// Cancelled by whoever wants the name.
+    wanted: CancellationToken,
+    /// Cancelled when the client may not stay.
+    expelled: CancellationToken,
+    /// Set before that.
+    why: OnceLock<Denial>,
+}
+
+/// Why a connection is to end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// A new connection of the same client waits for it.
+    MakeWay,
+    /// The client is not let in any more.
+    Leave(Denial),
 }
 
 /// The right to be a client. Whoever wants the same name says so through it and waits until it is dropped.
@@ -23,27 +44,62 @@ struct Holder {
 pub(crate) struct Claim {
     registry: Arc<Registry>,
     client_id: Arc<str>,
-    wanted: CancellationToken,
+    orders: Arc<Orders>,
 }
 
 impl Registry {
     /// Becomes the client, after the connection that is has wound up: its messages under way are in the log or are not, and its session says which.
-    /// Waits for that as long as it takes.
-    pub(crate) async fn claim(self: &Arc<Self>, client_id: &Arc<str>) -> Claim {
+    /// Waits for that as long as it takes. `None`: the name is somebody else's, who is not disturbed.
+    pub(crate) async fn claim(
+        self: &Arc<Self>,
+        client_id: &Arc<str>,
+        identity: &Arc<Identity>,
+    ) -> Option<Claim> {
         loop {
             let gone = {
-                let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut clients = self.clients();
                 let Some(holder) = clients.get(client_id) else {
-                    let wanted = CancellationToken::new();
-                    let holder = Holder { wanted: wanted.clone(), gone: CancellationToken::new() };
-                    clients.insert(Arc::clone(client_id), holder);
-                    return Claim { registry: Arc::clone(self), client_id: Arc::clone(client_id), wanted };
+                    let orders = Arc::new(Orders::default());
+                    let (identity, gone) = (Arc::clone(identity), CancellationToken::new());
+                    clients.insert(
+                        Arc::clone(client_id),
+                        Holder { identity, orders: Arc::clone(&orders), gone },
+                    );
+                    return Some(Claim {
+                        registry: Arc::clone(self),
+                        client_id: Arc::clone(client_id),
+                        orders,
+                    });
                 };
-                holder.wanted.cancel();
+                if !identity.owner().may_have(&holder.identity.owner()) {
+                    return None;
+                }
+                holder.orders.wanted.cancel();
                 holder.gone.clone()
             };
             gone.cancelled().await;
         }
+    }
+
+    /// Tells those clients to leave for whom there is a reason, and no others.
+    pub(crate) fn expel(&self, reason: impl Fn(&Identity) -> Option<Denial>) {
+        // The reasons are found without the lock, because each may take a signature's time.
+        let holders: Vec<_> = self
+            .clients()
+            .values()
+            .map(|holder| (Arc::clone(&holder.identity), Arc::clone(&holder.orders)))
+            .collect();
+        for (identity, orders) in holders {
+            if let Some(denial) = reason(&identity) {
+                // Whoever was told before is going already.
+                drop(orders.why.set(denial));
+                orders.expelled.cancel();
+            }
+        }
+    }
+
+    fn clients(&self) -> MutexGuard<'_, HashMap<Arc<str>, Holder>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -53,16 +109,21 @@ impl Claim {
         &self.client_id
     }
 
-    /// Resolves when a new connection of the same client waits for this one to end.
-    pub(crate) async fn wanted(&self) {
-        self.wanted.cancelled().await;
+    /// Resolves when the connection is to end. Cancel-safe.
+    pub(crate) async fn ordered(&self) -> Order {
+        tokio::select! {
+            biased;
+            () = self.orders.expelled.cancelled() => {
+                Order::Leave(self.orders.why.get().cloned().unwrap_or(Denial::Changed))
+            }
+            () = self.orders.wanted.cancelled() => Order::MakeWay,
+        }
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let mut clients = self.registry.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(holder) = clients.remove(&self.client_id) {
+        if let Some(holder) = self.registry.clients().remove(&self.client_id) {
             holder.gone.cancel();
         }
     }
@@ -75,16 +136,18 @@ mod tests {
     #[tokio::test]
     async fn a_name_changes_hands_only_when_its_holder_has_let_go() {
         let registry = Arc::new(Registry::default());
-        let name: Arc<str> = "d1".into();
-        let first = registry.claim(&name).await;
-        let mut second = Box::pin(registry.claim(&name));
+        let (name, anybody): (Arc<str>, _) = ("d1".into(), Arc::new(Identity::anonymous()));
+        let first = registry.claim(&name, &anybody).await.unwrap();
+        let mut second = Box::pin(registry.claim(&name, &anybody));
         assert!(futures::poll!(&mut second).is_pending());
-        first.wanted().await;
+        assert_eq!(first.ordered().await, Order::MakeWay);
         assert!(futures::poll!(&mut second).is_pending());
         drop(first);
-        let second = second.await;
-        assert!(futures::poll!(Box::pin(second.wanted())).is_pending());
-        let other = registry.claim(&"d2".into()).await;
+        let second = second.await.unwrap();
+        assert!(futures::poll!(Box::pin(second.ordered())).is_pending());
+        let other = registry.claim(&"d2".into(), &anybody).await.unwrap();
         assert_eq!(&**other.client_id(), "d2");
+        registry.expel(|_| Some(Denial::Changed));
+        assert_eq!(second.ordered().await, Order::Leave(Denial::Changed));
     }
 }

@@ -17,6 +17,7 @@ pub(crate) use frame::claimed;
 pub(crate) use outbound::{Accepted, Refusal, Reply};
 
 use crate::gateway::violation::Violation;
+use crate::identity::Password;
 use bytes::{Bytes, BytesMut};
 use rmqtt_codec::{MqttCodec, MqttPacket, v3, v5};
 use std::num::NonZeroU16;
@@ -115,6 +116,8 @@ pub(crate) struct Connect {
     pub(crate) packet_max: Option<u32>,
     /// The method of an authentication exchange, which nobody here speaks.
     pub(crate) authentication: Option<String>,
+    pub(crate) user: Option<String>,
+    pub(crate) password: Option<Password>,
 }
 
 /// The message that is published when a connection ends without a goodbye.

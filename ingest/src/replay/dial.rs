@@ -29,9 +29,14 @@ pub struct Tcp(pub Broker);
 #[async_trait]
 impl Dial for Tcp {
     async fn dial(&self) -> io::Result<Box<dyn Wire>> {
-        let stream = TcpStream::connect((self.0.host.as_str(), self.0.port)).await?;
-        // The client gathers small packets itself.
-        stream.set_nodelay(true)?;
-        Ok(Box::new(stream))
+        Ok(Box::new(tcp(&self.0).await?))
     }
+}
+
+/// A connection to the broker's port.
+pub(crate) async fn tcp(broker: &Broker) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((broker.host.as_str(), broker.port)).await?;
+    // The client gathers small packets itself.
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }

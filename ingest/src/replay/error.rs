@@ -2,6 +2,7 @@
 
 use crate::replay::bad_line::{BadLine, Place};
 use crate::replay::summary::Summary;
+use crate::replay::tls::BadTls;
 use std::io;
 use std::path::PathBuf;
 use thiserror::Error;
@@ -15,6 +16,9 @@ pub enum ReplayError {
         /// What does not fit.
         detail: String,
     },
+    /// TLS to the broker is not possible; nothing was published.
+    #[error("cannot speak TLS with the broker")]
+    Tls(#[from] BadTls),
     /// A file cannot be read (or not to its end).
     #[error("cannot read {}", path.display())]
     Read {

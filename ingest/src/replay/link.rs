@@ -1,12 +1,13 @@
 //! One connection to the broker, from CONNECT to its end.
 
+use crate::outlet::Outlet;
 use crate::replay::dial::{Dial, Wire};
 use crate::replay::packet::{Codec, Granted, Greeting, Inbound};
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use std::io;
 use std::time::Duration;
 use thiserror::Error;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncReadExt, ReadHalf};
 use tokio::time::{Instant, timeout};
 
 /// Spare room for one read, in bytes.
@@ -32,13 +33,6 @@ pub(crate) struct Link {
     next_ping: Instant,
 }
 
-/// What is still to be written.
-pub(crate) struct Outlet {
-    writer: WriteHalf<Box<dyn Wire>>,
-    pub(crate) bytes: BytesMut,
-    unflushed: bool,
-}
-
 /// Why there is no connection (any more).
 #[derive(Debug, Error)]
 pub(crate) enum LinkError {
@@ -52,6 +46,11 @@ pub(crate) enum LinkError {
 
 impl From<io::Error> for LinkError {
     fn from(error: io::Error) -> Self {
+        // A certificate that is not good now will not be better the next time.
+        let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        if let Some(rustls::Error::InvalidCertificate(reason)) = tls {
+            return Self::Refused(format!("its certificate is not good: {reason}"));
+        }
         Self::Lost(error.to_string())
     }
 }
@@ -81,7 +80,7 @@ impl Link {
     async fn open_unbounded(dial: &dyn Dial, greeting: &Greeting<'_>) -> Result<Self, LinkError> {
         let (mut reader, writer) = tokio::io::split(dial.dial().await?);
         let mut codec = Codec::new(greeting.settings.version);
-        let mut outlet = Outlet { writer, bytes: BytesMut::new(), unflushed: false };
+        let mut outlet = Outlet::new(writer);
         codec.connect(greeting, &mut outlet.bytes)?;
         outlet.drain().await?;
         let mut inbox = BytesMut::with_capacity(READ_BYTES);
@@ -162,7 +161,7 @@ impl Link {
         let goodbye = async {
             self.codec.disconnect(&mut self.outlet.bytes)?;
             self.outlet.drain().await?;
-            self.outlet.writer.shutdown().await?;
+            self.outlet.shutdown().await?;
             // A socket closed with unread bytes is reset, and what was written last may be lost with it.
             while Self::read(&mut self.reader, &mut self.inbox).await? > 0 {
                 self.inbox.clear();
@@ -174,33 +173,5 @@ impl Link {
             Ok(Err(error)) => tracing::debug!(%error, "the connection ended before its goodbye"),
             Err(_) => tracing::debug!("the broker did not close the connection after the goodbye"),
         }
-    }
-}
-
-impl Outlet {
-    /// Whether nothing waits to be written.
-    pub(crate) fn is_done(&self) -> bool {
-        self.bytes.is_empty() && !self.unflushed
-    }
-
-    /// Writes some of it, or flushes when all is written. Cancel-safe: one step a call.
-    pub(crate) async fn step(&mut self) -> io::Result<()> {
-        if self.bytes.has_remaining() {
-            if self.writer.write_buf(&mut self.bytes).await? == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            self.unflushed = true;
-        } else {
-            self.writer.flush().await?;
-            self.unflushed = false;
-        }
-        Ok(())
-    }
-
-    async fn drain(&mut self) -> io::Result<()> {
-        while !self.is_done() {
-            self.step().await?;
-        }
-        Ok(())
     }
 }

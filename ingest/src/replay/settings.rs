@@ -142,6 +142,8 @@ pub struct Pace {
 pub struct Connection {
     /// The broker's address.
     pub broker: Broker,
+    /// `None`: plain text.
+    pub tls: Option<TlsFiles>,
     /// Version of the protocol.
     pub version: MqttVersion,
     /// Which acknowledgement is asked for.
@@ -176,6 +178,7 @@ impl Connection {
     pub fn new(broker: Broker) -> Self {
         Self {
             broker,
+            tls: None,
             version: MqttVersion::V5,
             qos: Qos::AtLeastOnce,
             clients: Clients::Count(NonZeroU16::MIN),
@@ -191,6 +194,17 @@ impl Connection {
             drain_timeout: Duration::from_secs(10),
         }
     }
+}
+
+/// TLS to the broker: PEM files.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TlsFiles {
+    /// Authorities that the broker's certificate is checked by; the system's if there is none.
+    pub ca: Option<PathBuf>,
+    /// Our own certificate, where the broker asks for one.
+    pub certificate: Option<PathBuf>,
+    /// The certificate's private key.
+    pub key: Option<PathBuf>,
 }
 
 /// Where the broker listens.

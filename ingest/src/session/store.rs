@@ -1,6 +1,7 @@
-//! The sessions' file: two tables in redb, one commit per batch. Synchronous; it waits for the disk.
+//! The sessions' file: three tables in redb, one commit per batch. Synchronous; it waits for the disk.
 
 use super::{Resumed, SessionError, Start};
+use crate::identity::access::Owner;
 use millstream_model::time::Micros;
 use redb::backends::InMemoryBackend;
 use redb::{Builder, Database, ReadableTable, ReadableTableMetadata, StorageBackend, Table, TableDefinition};
@@ -15,6 +16,9 @@ const SESSIONS: TableDefinition<'_, &str, (u32, Option<i64>)> = TableDefinition:
 
 /// Client id and packet identifier of messages of QoS 2 that are in the log and not yet released.
 const OPEN: TableDefinition<'_, (&str, u16), ()> = TableDefinition::new("open_qos2");
+
+/// Client id -> to whom its session belongs. One without a row here is anybody's.
+const OWNERS: TableDefinition<'_, &str, &str> = TableDefinition::new("owners");
 
 /// What errors call the place of sessions without a file.
 const MEMORY: &str = "memory";
@@ -46,6 +50,7 @@ const UNKNOWN: i64 = i64::MIN;
 pub(super) struct Transaction<'t> {
     sessions: Table<'t, &'static str, (u32, Option<i64>)>,
     open: Table<'t, (&'static str, u16), ()>,
+    owners: Table<'t, &'static str, &'static str>,
     path: &'t Path,
     changed: bool,
     first_expiry: i64,
@@ -113,6 +118,7 @@ fn commit(
         let mut tables = Transaction {
             sessions: transaction.open_table(SESSIONS).map_err(failed("read", path))?,
             open: transaction.open_table(OPEN).map_err(failed("read", path))?,
+            owners: transaction.open_table(OWNERS).map_err(failed("read", path))?,
             path,
             changed: false,
             first_expiry,
@@ -132,6 +138,9 @@ impl Transaction<'_> {
     pub(super) fn start(&mut self, start: &Start) -> Result<Resumed, SessionError> {
         let found = self.find(&start.client_id)?;
         let alive = found.is_some_and(|session| !session.has_expired(start.now));
+        if alive && !start.owner.may_have(&self.owner(&start.client_id)?) {
+            return Err(SessionError::Owned);
+        }
         if found.is_some() && (start.clean || !alive) {
             self.forget(&start.client_id)?;
         }
@@ -141,6 +150,7 @@ impl Transaction<'_> {
         }
         if present || start.expiry > 0 {
             self.keep(&start.client_id, Session { expiry: start.expiry, since: None })?;
+            self.give(&start.client_id, &start.owner)?;
         }
         let open = if present { self.open_of(&start.client_id)? } else { Vec::new() };
         Ok(Resumed { present, open })
@@ -188,6 +198,19 @@ impl Transaction<'_> {
         }
         self.first_expiry = first_expiry;
         Ok(())
+    }
+
+    fn owner(&self, client_id: &str) -> Result<Owner, SessionError> {
+        let found = self.owners.get(client_id).map_err(failed("read", self.path))?;
+        Ok(found.map_or(Owner::anybody(), |row| Owner::stored(row.value())))
+    }
+
+    fn give(&mut self, client_id: &str, owner: &Owner) -> Result<(), SessionError> {
+        let given = match owner.as_str() {
+            Some(owner) => self.owners.insert(client_id, owner).map(drop),
+            None => self.owners.remove(client_id).map(drop),
+        };
+        given.map_err(failed("write", self.path))
     }
 
     fn make_room(&mut self, start: &Start) -> Result<(), SessionError> {
@@ -245,6 +268,7 @@ impl Transaction<'_> {
     fn forget(&mut self, client_id: &str) -> Result<(), SessionError> {
         self.changed = true;
         self.sessions.remove(client_id).map(drop).map_err(failed("write", self.path))?;
+        self.give(client_id, &Owner::anybody())?;
         self.open
             .retain_in((client_id, 0)..=(client_id, u16::MAX), |_, ()| false)
             .map_err(failed("write", self.path))

@@ -2,6 +2,7 @@
 
 use super::store::Store;
 use super::{Resumed, SessionError, Sessions, Start};
+use crate::identity::access::Owner;
 use millstream_model::time::Micros;
 use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
@@ -14,7 +15,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const DAY: u32 = 24 * 3600;
 
 fn start(client_id: &str, clean: bool, expiry: u32, now: i64) -> Start {
-    Start { client_id: client_id.into(), clean, expiry, now: seconds(now), sessions_max: 2 }
+    Start {
+        client_id: client_id.into(),
+        owner: Owner::anybody(),
+        clean,
+        expiry,
+        now: seconds(now),
+        sessions_max: 2,
+    }
 }
 
 fn seconds(seconds: i64) -> Micros {
@@ -175,4 +183,33 @@ fn after_a_failure_the_file_is_opened_again_as_it_was_before() {
         })
         .unwrap();
     assert_eq!(found, Resumed { present: true, open: vec![id(1), id(3)] });
+}
+
+#[tokio::test]
+async fn a_session_belongs_to_whoever_began_it_until_it_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("sessions.redb");
+    let owned =
+        |owner: &str, clean, now| Start { owner: Owner::stored(owner), ..start("d1", clean, DAY, now) };
+    let sessions = open(&path);
+    // What anybody left, an owner may have.
+    sessions.begin(start("d1", false, DAY, 0)).await.unwrap();
+    assert!(sessions.begin(owned("device:d1", false, 1)).await.unwrap().present);
+    sessions.received(&"d1".into(), id(7)).await.await.unwrap().unwrap();
+    sessions.end(&"d1".into(), DAY, seconds(2)).await.unwrap();
+    sessions.close().await;
+    let sessions = open(&path);
+    for other in [owned("device:d2", false, 3), owned("device:d2", true, 3), start("d1", true, DAY, 3)] {
+        let refused = sessions.begin(other).await;
+        assert!(matches!(refused, Err(SessionError::Owned)), "{refused:?}");
+    }
+    let resumed = sessions.begin(owned("device:d1", false, 4)).await.unwrap();
+    assert_eq!(resumed, Resumed { present: true, open: vec![id(7)] });
+    sessions.end(&"d1".into(), DAY, seconds(5)).await.unwrap();
+    let later = 5 + i64::from(DAY);
+    assert_eq!(sessions.begin(owned("device:d2", false, later)).await.unwrap(), Resumed::default());
+    sessions.end(&"d1".into(), 0, seconds(later)).await.unwrap();
+    assert_eq!(sessions.begin(start("d1", false, DAY, later)).await.unwrap(), Resumed::default());
+    assert!(sessions.begin(owned("device:d1", false, later)).await.unwrap().present);
+    sessions.close().await;
 }

@@ -1,38 +1,11 @@
+mod cost;
+
 use super::*;
+use crate::Bucket;
 use crate::faults::LogFault;
-use crate::fixture::{another, append, batch, faulty, file, names, schema, stem, table};
-use crate::{Bucket, WriteOptions};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use crate::fixture::{another, append, applied, faulty, file, names, rewrite, stem, table};
 use futures::future::join_all;
 use std::collections::BTreeMap;
-use std::sync::Arc;
-
-fn applied(version: i64) -> Outcome {
-    Outcome::Applied { version }
-}
-
-fn wider(name: &str) -> SchemaRef {
-    let mut fields: Vec<Field> = schema().fields().iter().map(|field| field.as_ref().clone()).collect();
-    fields.push(Field::new(name, DataType::Float64, true));
-    Arc::new(Schema::new(fields))
-}
-
-fn growth(name: &str) -> Plan {
-    Plan { operation: Operation::Schema, schema: Some(wider(name)), ..Plan::default() }
-}
-
-/// Puts one file in the place of all others, as compaction and replacement do.
-fn rewrite(name: &str, operation: Operation, planned: &Arc<Snapshot>, table: &Table) -> Plan {
-    let app = table.maintenance_app();
-    let from = planned.txn(&app);
-    Plan {
-        operation,
-        removes: planned.files().to_vec(),
-        data_change: operation == Operation::Replace,
-        on_snapshot: Some(planned.clone()),
-        ..append(name, &app, from, from.unwrap_or(0) + 1)
-    }
-}
 
 #[tokio::test(start_paused = true)]
 async fn whatever_the_store_answers_a_plan_is_applied_once_and_says_so() {
@@ -89,36 +62,6 @@ async fn a_store_that_stays_away_ends_in_a_bounded_number_of_attempts() {
     assert_eq!(table.commit(append("a", "app", None, 1)).await.unwrap(), applied(1));
 }
 
-#[tokio::test]
-async fn writers_of_different_apps_all_land_whatever_they_had_seen() {
-    let bucket = Bucket::memory("b");
-    let table = table(&bucket).await;
-    let writer = async |number: usize| {
-        let handle = another(&table).await;
-        let app = format!("app{number}");
-        for step in 0..3 {
-            let plan = append(&format!("{number}-{step}"), &app, (step > 0).then_some(step - 1), step);
-            assert!(matches!(handle.commit(plan).await.unwrap(), Outcome::Applied { .. }));
-        }
-    };
-    join_all((0..4).map(writer)).await;
-    let snapshot = table.snapshot().await.unwrap();
-    assert_eq!((snapshot.version(), snapshot.files().len()), (12, 12));
-    assert!((0..4).all(|number| snapshot.txn(&format!("app{number}")) == Some(2)));
-}
-
-#[tokio::test]
-async fn a_second_writer_of_the_same_app_is_fenced_even_if_it_came_to_the_same_place() {
-    let bucket = Bucket::memory("b");
-    let (first, second) = (table(&bucket).await, table(&bucket).await);
-    assert_eq!(first.commit(append("a", "app", None, 9)).await.unwrap(), applied(1));
-    let fenced = Outcome::Fenced { app: "app".to_owned(), expected: None, found: Some(9) };
-    assert_eq!(second.commit(append("b", "app", None, 9)).await.unwrap(), fenced);
-    assert_eq!(second.commit(append("b", "app", None, 10)).await.unwrap(), fenced);
-    assert_eq!(names(&first).await, ["a"]);
-    assert_eq!(second.commit(append("b", "app", Some(9), 10)).await.unwrap(), applied(2));
-}
-
 #[tokio::test(start_paused = true)]
 async fn of_two_zombies_that_race_through_a_failing_store_one_is_applied_and_the_other_fenced() {
     for seed in 0..40 {
@@ -136,95 +79,6 @@ async fn of_two_zombies_that_race_through_a_failing_store_one_is_applied_and_the
         let expected = if matches!(outcomes[0], Outcome::Applied { .. }) { "a" } else { "b" };
         assert_eq!(names(&first).await, [expected], "seed {seed}");
     }
-}
-
-#[tokio::test]
-async fn a_replacement_planned_before_an_append_or_a_compaction_has_to_be_planned_anew() {
-    let bucket = Bucket::memory("b");
-    let (table, other) = (table(&bucket).await, table(&bucket).await);
-    table.commit(append("a", "app", None, 1)).await.unwrap();
-    let planned = table.snapshot().await.unwrap();
-    other.commit(append("b", "app", Some(1), 2)).await.unwrap();
-    assert_eq!(
-        table.commit(rewrite("r", Operation::Replace, &planned, &table)).await.unwrap(),
-        Outcome::Moved
-    );
-
-    let planned = table.snapshot().await.unwrap();
-    let compaction = rewrite("ab", Operation::Compact, &other.snapshot().await.unwrap(), &other);
-    assert_eq!(other.commit(compaction).await.unwrap(), applied(3));
-    let refused = table.commit(rewrite("r", Operation::Replace, &planned, &table)).await.unwrap();
-    assert!(matches!(refused, Outcome::Fenced { .. }), "the maint txn is the first to say so: {refused:?}");
-
-    let planned = table.snapshot().await.unwrap();
-    assert_eq!(table.commit(rewrite("r", Operation::Replace, &planned, &table)).await.unwrap(), applied(4));
-    assert_eq!(names(&table).await, ["r"]);
-}
-
-#[tokio::test]
-async fn a_compaction_planned_before_a_foreign_append_lands_only_when_planned_anew() {
-    let bucket = Bucket::memory("b");
-    let table = table(&bucket).await;
-    table.commit(append("a", "app", None, 1)).await.unwrap();
-    let planned = table.snapshot().await.unwrap();
-    table.commit(append("b", "app", Some(1), 2)).await.unwrap();
-    assert_eq!(
-        table.commit(rewrite("c", Operation::Compact, &planned, &table)).await.unwrap(),
-        Outcome::Moved
-    );
-    assert_eq!(names(&table).await, ["a", "b"]);
-    let planned = table.snapshot().await.unwrap();
-    assert_eq!(table.commit(rewrite("c", Operation::Compact, &planned, &table)).await.unwrap(), applied(3));
-    assert_eq!(names(&table).await, ["c"]);
-    let summary = table.commit_info(3).await.unwrap();
-    assert_eq!(
-        (summary.operation.as_str(), summary.data_change, summary.removes.len()),
-        ("OPTIMIZE", false, 2)
-    );
-}
-
-#[tokio::test]
-async fn columns_and_properties_grow_in_one_commit_and_who_relied_on_the_old_ones_is_told() {
-    let bucket = Bucket::memory("b");
-    let table = table(&bucket).await;
-    let before = table.snapshot().await.unwrap();
-    let properties = BTreeMap::from([("millstream.input_schema".to_owned(), "[]".to_owned())]);
-    let grow = Plan { properties, metadata_of: Some(before.clone()), ..growth("temp") };
-    assert_eq!(table.commit(grow.clone()).await.unwrap(), applied(1));
-    let after = another(&table).await.snapshot().await.unwrap();
-    assert_eq!(after.schema(), wider("temp"));
-    assert_eq!(
-        (after.property("millstream.input_schema"), after.property("millstream.epoch")),
-        (Some("[]"), Some("0"))
-    );
-    assert_eq!(after.metadata().id(), before.metadata().id());
-
-    let stale = Plan { metadata_of: Some(before), ..append("a", "app", None, 1) };
-    assert_eq!(table.commit(stale).await.unwrap(), Outcome::Moved);
-    assert_eq!(table.commit(grow).await.unwrap(), Outcome::Moved);
-    // Whoever grew from the old columns would drop the new one: refused even where nothing was said about the ground.
-    assert_eq!(table.commit(growth("humidity")).await.unwrap(), Outcome::Moved);
-    let current = Plan { metadata_of: Some(after), ..append("a", "app", None, 1) };
-    assert_eq!(table.commit(current).await.unwrap(), applied(2));
-}
-
-#[tokio::test]
-async fn rows_of_a_new_column_follow_the_commit_that_made_it() {
-    let bucket = Bucket::memory("b");
-    let (table, other) = (table(&bucket).await, table(&bucket).await);
-    let old = batch(&[(1, "a")]);
-    let mut columns = old.columns().to_vec();
-    columns.push(columns[4].clone());
-    let new = arrow::array::RecordBatch::try_new(wider("temp"), columns).unwrap();
-    let refused = table.write(new.clone(), &WriteOptions::default()).await.unwrap_err();
-    assert!(matches!(refused, LakeError::Refused { what: "batch", .. }), "{refused}");
-    other.commit(growth("temp")).await.unwrap();
-    let adds = table.write(new, &WriteOptions::default()).await.unwrap();
-    let plan = Plan { adds, data_change: true, ..Plan::default() };
-    assert_eq!(table.commit(plan).await.unwrap(), applied(2));
-    let snapshot = table.snapshot().await.unwrap();
-    let stats = snapshot.files()[0].stats.clone().unwrap();
-    assert_eq!(stats.min("temp"), stats.min("PM2.5"));
 }
 
 #[tokio::test]

@@ -33,6 +33,14 @@ pub(super) async fn newest_checkpoint(table: &Table, until: i64) -> Result<Optio
     Ok(choose_checkpoint(listed(table, None).await?.into_iter(), until))
 }
 
+/// Whether the log can be read at all.
+///
+/// # Errors
+/// `Store`, with what the store said.
+pub(super) async fn ask_store(table: &Table) -> Result<(), LakeError> {
+    hinted(table).await.map(drop)
+}
+
 async fn hinted(table: &Table) -> Result<Option<i64>, LakeError> {
     let hint = async { table.store().get(&Path::from("_delta_log/_last_checkpoint")).await?.bytes().await };
     match hint.await {

@@ -1,65 +1,9 @@
 use super::*;
-use crate::fixture::{another, append, batch, faulty, file, table};
+use crate::fixture::{another, append, batch, drop_commit, faulty, table};
 use crate::{NewFile, Outcome, Plan, WriteOptions};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
-
-async fn drop_commit(table: &Table, version: i64) {
-    table.store().delete(&Path::from(format!("_delta_log/{version:020}.json"))).await.unwrap();
-}
-
-fn properties(snapshot: &Snapshot) -> BTreeMap<String, String> {
-    snapshot.properties().clone().into_iter().collect()
-}
-
-/// What a reader can tell two snapshots apart by.
-fn assert_same(a: &Snapshot, b: &Snapshot) {
-    let sorted = |snapshot: &Snapshot| {
-        let mut files = snapshot.files().to_vec();
-        files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-        files
-    };
-    assert_eq!((a.version(), a.schema(), a.partition_by()), (b.version(), b.schema(), b.partition_by()));
-    assert_eq!(properties(a), properties(b));
-    assert_eq!(a.txns().collect::<Vec<_>>(), b.txns().collect::<Vec<_>>());
-    assert_eq!(sorted(a), sorted(b));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_snapshot_that_grew_commit_by_commit_is_the_one_that_a_newcomer_reads_with_and_without_checkpoint()
-{
-    let dir = tempfile::tempdir().unwrap();
-    for bucket in [Bucket::memory("b"), Bucket::local(dir.path()).unwrap()] {
-        let table = table(&bucket).await;
-        let adds = table.write(batch(&[(5, "b"), (-5, "a")]), &WriteOptions::default()).await.unwrap();
-        table.commit(Plan { adds, data_change: true, ..append("a", "p0", None, 3) }).await.unwrap();
-        table.commit(append("b", "p1", None, 4)).await.unwrap();
-        let planned = table.snapshot().await.unwrap();
-        let removes = planned.files()[..1].to_vec();
-        let plan =
-            Plan { removes, on_snapshot: Some(planned), ..append("c", &table.maintenance_app(), None, 1) };
-        assert_eq!(table.commit(plan).await.unwrap(), Outcome::Applied { version: 3 });
-        let grown = table.snapshot().await.unwrap();
-        assert_same(&grown, another(&table).await.snapshot().await.unwrap().as_ref());
-        table.checkpoint().await.unwrap();
-        for version in 0..=3 {
-            drop_commit(&table, version).await;
-        }
-        let read = another(&table).await;
-        assert_same(&grown, read.snapshot().await.unwrap().as_ref());
-        // And it goes on from there.
-        assert_eq!(
-            read.commit(append("d", "p0", Some(3), 9)).await.unwrap(),
-            Outcome::Applied { version: 4 }
-        );
-        assert_same(
-            table.snapshot().await.unwrap().as_ref(),
-            another(&table).await.snapshot().await.unwrap().as_ref(),
-        );
-    }
-}
 
 #[tokio::test]
 async fn a_checkpoint_is_due_every_so_many_commits() {
@@ -127,29 +71,6 @@ async fn a_commit_carries_what_another_table_shall_commit_and_is_found_by_its_fe
 }
 
 #[tokio::test]
-async fn changes_are_told_commit_by_commit_until_they_are_gone() {
-    let bucket = Bucket::memory("b");
-    let table = table(&bucket).await;
-    table.commit(append("a", "app", None, 1)).await.unwrap();
-    table.commit(append("b", "app", Some(1), 2)).await.unwrap();
-    let changes = table.changes(0, 2).await.unwrap();
-    let told: Vec<_> = changes
-        .iter()
-        .map(|commit| (commit.version, commit.data_change, commit.adds[0].path.clone()))
-        .collect();
-    assert_eq!(told, [(1, true, file("a").path), (2, true, file("b").path)]);
-    assert_eq!(changes[1].txns, BTreeMap::from([("app".to_owned(), 2)]));
-    assert!(changes[0].timestamp_ms > 0);
-    assert_eq!(changes[0].adds[0].partition_values["date"].as_deref(), Some("2026-11-21"));
-    assert_eq!(changes[0].adds[0].tags["closed"], "size");
-    assert!(table.changes(2, 2).await.unwrap().is_empty());
-    assert!(table.changes(-1, 0).await.unwrap()[0].metadata_change);
-    drop_commit(&table, 1).await;
-    let gone = table.changes(0, 2).await.unwrap_err();
-    assert!(matches!(gone, LakeError::Gone { version: 1, .. }), "{gone}");
-}
-
-#[tokio::test]
 async fn a_table_beyond_our_protocol_is_refused() {
     let bucket = Bucket::memory("b");
     let table = table(&bucket).await;
@@ -157,17 +78,6 @@ async fn a_table_beyond_our_protocol_is_refused() {
     table.store().put(&Path::from(format!("_delta_log/{:020}.json", 1)), commit.into()).await.unwrap();
     for refused in [table.snapshot().await.map(drop), Table::open(&bucket, "t").await.map(drop)] {
         assert!(matches!(refused, Err(LakeError::Protocol { reader: 3, writer: 7, .. })), "{refused:?}");
-    }
-}
-
-#[tokio::test]
-async fn where_there_is_no_table_none_is_opened() {
-    let dir = tempfile::tempdir().unwrap();
-    for bucket in [Bucket::memory("b"), Bucket::local(dir.path()).unwrap()] {
-        assert!(Table::open(&bucket, "t").await.unwrap().is_none());
-        for bad in ["..", "a/b", "Telemetry", ""] {
-            assert!(matches!(Table::open(&bucket, bad).await, Err(LakeError::Name { .. })), "{bad}");
-        }
     }
 }
 
@@ -196,33 +106,4 @@ async fn a_look_at_what_has_not_changed_costs_two_small_requests() {
     let before = store.requests();
     assert_eq!(table.snapshot().await.unwrap().version(), 1);
     assert_eq!(store.requests() - before, 2);
-}
-
-#[tokio::test]
-async fn a_table_that_was_made_anew_in_the_place_of_another_is_noticed() {
-    let dir = tempfile::tempdir().unwrap();
-    for bucket in [Bucket::memory("b"), Bucket::local(dir.path()).unwrap()] {
-        // Fewer commits than before, as many, and more.
-        for commits in [1, 2, 5] {
-            let known = table(&bucket).await;
-            known.commit(append("a", "app", None, 1)).await.unwrap();
-            known.commit(append("b", "app", Some(1), 2)).await.unwrap();
-            let before = known.snapshot().await.unwrap();
-            for version in 0..=2 {
-                drop_commit(&known, version).await;
-            }
-            let anew = table(&bucket).await;
-            for step in 1..=commits {
-                anew.commit(append(&step.to_string(), "other", (step > 1).then_some(step - 1), step))
-                    .await
-                    .unwrap();
-            }
-            let seen = known.snapshot().await.unwrap();
-            assert_same(&seen, anew.snapshot().await.unwrap().as_ref());
-            assert_ne!(seen.id(), before.id());
-            for version in 0..=commits {
-                drop_commit(&anew, version).await;
-            }
-        }
-    }
 }

@@ -1,70 +1,10 @@
 use super::*;
-use crate::fixture::{DAY, batch, definition, table};
-use crate::{Bucket, Plan, TableDefinition};
-use arrow::array::{AsArray, Date32Array, Float64Array, StringArray};
-use arrow::compute::concat_batches;
-use arrow::datatypes::{Float64Type, TimestampMicrosecondType};
-use datafusion::common::ScalarValue;
-use object_store::ObjectStoreExt;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use crate::fixture::{DAY, batch, bytes, definition, rows, table};
+use crate::{Bucket, TableDefinition};
+use arrow::array::{Date32Array, StringArray};
 use parquet::basic::{Compression, Encoding};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use std::sync::Arc;
-
-async fn bytes(table: &Table, file: &NewFile) -> bytes::Bytes {
-    table.store().get(&Path::from(file.path.as_str())).await.unwrap().bytes().await.unwrap()
-}
-
-async fn rows(table: &Table, file: &NewFile) -> RecordBatch {
-    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes(table, file).await).unwrap().build().unwrap();
-    let batches: Vec<RecordBatch> = reader.map(Result::unwrap).collect();
-    concat_batches(&batches[0].schema(), &batches).unwrap()
-}
-
-#[tokio::test]
-async fn rows_are_split_by_date_sorted_by_device_and_time_and_measured() {
-    let dir = tempfile::tempdir().unwrap();
-    for bucket in [Bucket::memory("b"), Bucket::local(dir.path()).unwrap()] {
-        let table = table(&bucket).await;
-        let mixed = batch(&[(7, "b"), (-1, "b"), (3, "b"), (9, "a"), (-2, "a")]);
-        let files = table.write(mixed, &WriteOptions::default()).await.unwrap();
-        assert_eq!(files.iter().map(|file| file.rows).collect::<Vec<_>>(), [2, 3]);
-        assert!(
-            files[0].path.starts_with("date=2026-11-20/part-")
-                && files[1].path.starts_with("date=2026-11-21/part-")
-        );
-        assert!(files[1].path.ends_with(".zstd.parquet"));
-        let read = rows(&table, &files[1]).await;
-        assert!(
-            read.column_by_name("date").is_none(),
-            "the folder and the commit say the date, the file does not"
-        );
-        let devices: Vec<_> =
-            read["device_id"].as_string::<i32>().iter().flatten().map(str::to_owned).collect();
-        let times = read["ts"].as_primitive::<TimestampMicrosecondType>().values();
-        assert_eq!(
-            (devices, times[0] > times[1], times[1] < times[2]),
-            (vec!["a".to_owned(), "b".into(), "b".into()], true, true)
-        );
-        for file in &files {
-            assert_eq!(bytes(&table, file).await.len() as u64, file.size);
-        }
-        table.commit(Plan { adds: files, data_change: true, ..Plan::default() }).await.unwrap();
-        let snapshot = table.snapshot().await.unwrap();
-        let newer = &snapshot.files()[1];
-        let stats = newer.stats.clone().unwrap();
-        assert_eq!((newer.rows, newer.partition_values["date"].as_deref()), (Some(3), Some("2026-11-21")));
-        assert_eq!(stats.min("device_id"), Some(&ScalarValue::from("a")));
-        assert_eq!(stats.max("_offset"), Some(&ScalarValue::Int64(Some(3))));
-        assert_eq!(stats.nulls("PM2.5"), Some(0));
-        let (ScalarValue::TimestampMicrosecond(Some(min), Some(zone)), Some(_)) =
-            (stats.min("ts").unwrap(), stats.max("ts"))
-        else {
-            panic!("{stats:?}")
-        };
-        assert_eq!((*min, zone.as_ref()), (crate::fixture::MIDNIGHT + 3, "UTC"));
-    }
-}
 
 #[tokio::test]
 async fn files_are_encoded_as_promised() {
@@ -96,32 +36,6 @@ async fn files_are_encoded_as_promised() {
     }
     assert!(metadata.row_group(0).columns().iter().any(|column| column.column_path().parts() == ["PM2.5"]));
     assert_eq!(rows(&table, &files[0]).await.num_rows(), many.len());
-}
-
-#[tokio::test]
-async fn a_file_larger_than_a_part_arrives_whole() {
-    let dir = tempfile::tempdir().unwrap();
-    let bucket = Bucket::local(dir.path()).unwrap();
-    let table = table(&bucket).await;
-    let count = 1_500_000;
-    let noise = |seed| {
-        let mut random = fastrand::Rng::with_seed(seed);
-        (0..count).map(|_| random.f64()).collect::<Float64Array>()
-    };
-    let devices = StringArray::from_iter_values((0..count).map(|_| "d"));
-    let columns: [(&str, arrow::array::ArrayRef); 3] = [
-        ("device_id", Arc::new(devices)),
-        ("date", Arc::new(Date32Array::from(vec![DAY; count]))),
-        ("PM2.5", Arc::new(noise(1))),
-    ];
-    let batch = RecordBatch::try_from_iter(columns).unwrap();
-    let files = table.write(batch, &WriteOptions::default()).await.unwrap();
-    assert!(files[0].size > 8 << 20, "{}", files[0].size);
-    let read = rows(&table, &files[0]).await;
-    assert_eq!((read.num_rows(), bytes(&table, &files[0]).await.len() as u64), (count, files[0].size));
-    let sum = |values: &Float64Array| values.values().iter().sum::<f64>();
-    assert!((sum(read["PM2.5"].as_primitive::<Float64Type>()) - sum(&noise(1))).abs() < 1e-3);
-    assert_eq!(std::fs::read_dir(dir.path().join("_staging")).unwrap().count(), 0);
 }
 
 #[tokio::test]
@@ -176,5 +90,26 @@ async fn an_upload_that_fails_is_an_error_worth_a_retry_and_hangs_nobody() {
             table.write(batch(rows), &WriteOptions::default()).await.unwrap()[0].rows,
             rows.len() as u64
         );
+    }
+}
+
+#[tokio::test]
+async fn whichever_part_of_a_file_fails_the_store_keeps_none_of_them() {
+    let (store, bucket) = crate::fixture::faulty();
+    let table = table(&bucket).await;
+    // Few rows of long texts, none of which can be made shorter.
+    let mut random = fastrand::Rng::with_seed(7);
+    let devices: Vec<String> =
+        (0..9_000).map(|_| (0..700).map(|_| random.char('!'..='\u{2fff}')).collect()).collect();
+    let rows: Vec<(i64, &str)> = devices.iter().map(|device| (1, device.as_str())).collect();
+    let written = table.write(batch(&rows), &WriteOptions::default()).await.unwrap();
+    let parts = written[0].size.div_ceil(8 << 20);
+    assert!((2..10).contains(&parts), "{parts}");
+    // The last one is only waited for when the file is to be completed.
+    for failing in [0, parts - 1] {
+        store.fail_part_after(u32::try_from(failing).unwrap());
+        let error = table.write(batch(&rows), &WriteOptions::default()).await.unwrap_err();
+        assert!(matches!(error, LakeError::Store { .. }), "{error}");
+        assert_eq!(store.uploads_open(), 0, "part {failing} of {parts}");
     }
 }

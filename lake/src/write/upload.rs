@@ -5,11 +5,13 @@ use crate::LakeError;
 use crate::table::Table;
 use arrow::array::RecordBatch;
 use bytes::{Bytes, BytesMut};
-use object_store::buffered::BufWriter;
 use object_store::path::Path;
+use object_store::{
+    Error, MultipartUpload, ObjectStore, ObjectStoreExt, PutMultipartOptions, PutPayload, Result,
+};
 use std::io::{self, Write};
-use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 /// The size of a part: above the least that S3 takes, and a file below it is one simple put.
 const PART_BYTES: usize = 8 << 20;
@@ -29,50 +31,116 @@ pub(super) async fn upload(
     path: &Path,
     rows: RecordBatch,
     options: &WriteOptions,
-) -> Result<u64, LakeError> {
+) -> std::result::Result<u64, LakeError> {
     let (sender, chunks) = mpsc::channel::<Bytes>(CHUNKS_WAITING);
     let options = options.clone();
     let encoder =
         table.blocking(move || encode::encode(&rows, &options, Chunks { sender, buffer: BytesMut::new() }));
-    let mut store = BufWriter::with_capacity(table.store(), path.clone(), PART_BYTES)
-        .with_max_concurrency(PARTS_IN_FLIGHT);
+    let store = table.store();
+    let mut upload = Upload::new(store.as_ref(), path);
     let send = async {
         // Moved in here, so that it is gone when the store has failed: that is how the encoder learns of it.
         let mut chunks = chunks;
-        let mut size = 0;
         while let Some(chunk) = chunks.recv().await {
-            size += chunk.len() as u64;
-            store.put(chunk).await?;
+            upload.put(chunk).await?;
         }
-        Ok::<u64, object_store::Error>(size)
+        Ok::<(), Error>(())
     };
     let (sent, encoded) = futures::join!(send, encoder);
-    let failure = match (sent, encoded) {
-        (Ok(size), Ok(Ok(()))) => {
-            return store
-                .shutdown()
-                .await
-                .map(|()| size)
-                .map_err(|error| upload_failed(table, of_store(error)));
-        }
-        (Err(source), _) => upload_failed(table, source),
-        (Ok(_), Err(interrupted)) => interrupted,
-        (Ok(_), Ok(Err(source))) => LakeError::Parquet { table: table.name().to_owned(), source },
+    let whole = match (sent, encoded) {
+        (Ok(()), Ok(Ok(()))) => upload.finish().await.map_err(|source| failed(table, source)),
+        (Err(source), _) => Err(failed(table, source)),
+        (Ok(()), Err(interrupted)) => Err(interrupted),
+        (Ok(()), Ok(Err(source))) => Err(LakeError::Parquet { table: table.name().to_owned(), source }),
     };
-    if let Err(error) = store.abort().await {
+    if whole.is_err()
+        && let Err(error) = upload.abort().await
+    {
         tracing::debug!(table = table.name(), %path, %error, "left the parts of an upload behind");
     }
-    Err(failure)
+    whole
 }
 
-/// What the store said, out of the wrapping that `AsyncWrite` needs.
-fn of_store(error: io::Error) -> object_store::Error {
-    let wrap = |error| object_store::Error::Generic { store: "upload", source: Box::new(error) };
-    error.downcast::<object_store::Error>().unwrap_or_else(wrap)
-}
-
-fn upload_failed(table: &Table, source: object_store::Error) -> LakeError {
+fn failed(table: &Table, source: Error) -> LakeError {
     LakeError::Store { action: "upload a file of", place: format!("table {}", table.name()), source }
+}
+
+/// A file on its way. Nobody sees it before `finish`; where that does not succeed, `abort` has the store forget its parts.
+///
+/// `object_store` has such a writer, but it keeps the parts when the last of them fails.
+struct Upload<'a> {
+    store: &'a dyn ObjectStore,
+    path: &'a Path,
+    /// What is not yet a whole part.
+    rest: BytesMut,
+    bytes: u64,
+    /// From the first whole part on.
+    parts: Option<Box<dyn MultipartUpload>>,
+    in_flight: JoinSet<Result<()>>,
+}
+
+impl<'a> Upload<'a> {
+    fn new(store: &'a dyn ObjectStore, path: &'a Path) -> Self {
+        Self { store, path, rest: BytesMut::new(), bytes: 0, parts: None, in_flight: JoinSet::new() }
+    }
+
+    /// Takes more of the file. Waits while enough of it is on its way.
+    async fn put(&mut self, chunk: Bytes) -> Result<()> {
+        self.bytes += chunk.len() as u64;
+        self.rest.extend_from_slice(&chunk);
+        while self.rest.len() >= PART_BYTES {
+            let part = self.rest.split_to(PART_BYTES).freeze();
+            self.send(part).await?;
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, part: Bytes) -> Result<()> {
+        if self.parts.is_none() {
+            let opened = self.store.put_multipart_opts(self.path, PutMultipartOptions::default()).await?;
+            self.parts = Some(opened);
+        }
+        self.wait_below(PARTS_IN_FLIGHT).await?;
+        if let Some(parts) = &mut self.parts {
+            self.in_flight.spawn(parts.put_part(PutPayload::from(part)));
+        }
+        Ok(())
+    }
+
+    async fn wait_below(&mut self, most: usize) -> Result<()> {
+        while self.in_flight.len() >= most {
+            match self.in_flight.join_next().await {
+                Some(sent) => sent??,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes it a file; says how many bytes it has.
+    async fn finish(&mut self) -> Result<u64> {
+        let rest = self.rest.split().freeze();
+        if self.parts.is_none() {
+            self.store.put(self.path, rest.into()).await?;
+            return Ok(self.bytes);
+        }
+        if !rest.is_empty() {
+            self.send(rest).await?;
+        }
+        self.wait_below(1).await?;
+        if let Some(parts) = &mut self.parts {
+            parts.complete().await?;
+        }
+        Ok(self.bytes)
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.in_flight.shutdown().await;
+        match &mut self.parts {
+            Some(parts) => parts.abort().await,
+            None => Ok(()),
+        }
+    }
 }
 
 /// What the encoder writes to: it waits here while the store is slower.

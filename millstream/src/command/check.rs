@@ -1,6 +1,6 @@
 //! `millstream check` and `millstream config`.
 
-use super::say;
+use super::{note, say};
 use crate::cli::Check;
 use crate::directory;
 use std::process::ExitCode;
@@ -16,7 +16,11 @@ pub(super) fn run(options: &Check) -> anyhow::Result<ExitCode> {
     for report in &settings.reports {
         summary.push_str(&format!("  report {}\n", report.name));
     }
+    let warnings = directory::render_warnings(&settings, &options.file)?;
     say(&summary)?;
+    if !warnings.is_empty() {
+        note(&warnings)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

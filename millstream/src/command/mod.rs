@@ -2,12 +2,18 @@
 
 mod check;
 mod demo;
+mod device;
+mod doctor;
+mod init;
 mod log;
 mod replay;
 mod sql;
-mod up;
+mod stages;
+mod tables;
 
 use crate::cli::Command;
+use crate::pipeline::{Role, Stages};
+use std::fmt::Display;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -21,11 +27,24 @@ const STOPPED: u8 = 130;
 pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Demo(options) => demo::run(options).await,
-        Command::Up(options) => up::run(options).await,
+        Command::Up(options) => {
+            stages::run(&options.place, Stages::all().accepting(options.accept_gap)).await
+        }
+        Command::Collect(options) => stages::run(&options.place, Stages::of(&[Role::Collect])).await,
+        Command::Firehose(options) => {
+            let stages = Stages::of(&[Role::Firehose]).accepting(options.accept_gap);
+            stages::run(&options.place, stages).await
+        }
+        Command::Process(options) => stages::run(&options.place, Stages::of(&[Role::Process])).await,
+        Command::Serve(options) => stages::run(&options.place, Stages::of(&[Role::Serve])).await,
+        Command::Tables(options) => tables::run(options).await,
         Command::Sql(options) => sql::run(options).await,
         Command::Replay(options) => replay::run(*options).await,
         Command::Check(options) => check::run(&options),
+        Command::Doctor(options) => doctor::run(options).await,
         Command::Config => check::print_defaults(),
+        Command::Init(options) => init::run(&options),
+        Command::Device(options) => device::run(&options),
         Command::Log(options) => log::run(options),
     }
 }
@@ -45,6 +64,12 @@ fn announce(text: &str) {
     if let Err(error) = say(text) {
         tracing::debug!(%error, "nobody reads standard output");
     }
+}
+
+/// Says something beside an answer, on standard error, so that the answer can be piped.
+fn note(text: &(impl Display + ?Sized)) -> std::io::Result<()> {
+    use std::io::Write;
+    writeln!(std::io::stderr(), "{text}")
 }
 
 /// How the program was called, for commands to paste.

@@ -3,12 +3,12 @@
 use super::{STOPPED, say};
 use crate::cli::{Missing, Mqtt, Rebase as RebaseOption, Replay};
 use crate::shutdown::Signals;
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use chrono::Utc;
 use millstream_ingest::replay::progress::{WithoutTerminal, on_stderr};
 use millstream_ingest::replay::{
     self, Acknowledged, Broker, Clients, Credentials, Message, MqttVersion, Observers, OnBadLine, Qos,
-    Rebase, ReplayError, ReplaySettings, Summary, WriteMissing,
+    Rebase, ReplayError, ReplaySettings, Summary, TlsFiles, WriteMissing,
 };
 use millstream_model::time::Micros;
 use std::fs::{File, OpenOptions};
@@ -56,7 +56,13 @@ fn exit_code(summary: &Summary) -> ExitCode {
 fn settings(options: &Replay) -> anyhow::Result<ReplaySettings> {
     let topic =
         options.topic.parse().with_context(|| format!("--topic {:?} is no template", options.topic))?;
-    let mut settings = ReplaySettings::new(options.files.clone(), topic, broker(&options.broker)?);
+    let (broker, secure) = broker(&options.broker, wants_tls(options))?;
+    let mut settings = ReplaySettings::new(options.files.clone(), topic, broker);
+    settings.connection.tls = secure.then(|| TlsFiles {
+        ca: options.ca.clone(),
+        certificate: options.certificate.clone(),
+        key: options.key.clone(),
+    });
     let input = &mut settings.input;
     input.time_field.clone_from(&options.time_field);
     input.rebase = match options.rebase {
@@ -91,18 +97,27 @@ fn settings(options: &Replay) -> anyhow::Result<ReplaySettings> {
     Ok(settings)
 }
 
-/// `HOST:PORT`, `[IPv6]:PORT`, or a host with MQTT's own port.
-fn broker(text: &str) -> anyhow::Result<Broker> {
-    let text = text.strip_prefix("mqtt://").unwrap_or(text);
+/// What only TLS has a use for asks for it.
+fn wants_tls(options: &Replay) -> bool {
+    options.tls || options.ca.is_some() || options.certificate.is_some()
+}
+
+/// `HOST:PORT`, `[IPv6]:PORT`, or a host with MQTT's own port; and whether to speak TLS.
+fn broker(text: &str, tls: bool) -> anyhow::Result<(Broker, bool)> {
+    let (text, secure) = match (text.strip_prefix("mqtts://"), text.strip_prefix("mqtt://")) {
+        (Some(rest), _) => (rest, true),
+        (None, Some(_)) if tls => bail!("--broker {text:?} is plain text; write mqtts:// for TLS"),
+        (None, rest) => (rest.unwrap_or(text), tls),
+    };
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
             (host, port.parse().with_context(|| format!("--broker {text:?}: {port:?} is no port"))?)
         }
-        _ => (text, 1883),
+        _ => (text, if secure { 8883 } else { 1883 }),
     };
     let host = host.trim_start_matches('[').trim_end_matches(']');
     ensure!(!host.is_empty(), "--broker {text:?} names no host; write it like 127.0.0.1:1883");
-    Ok(Broker { host: host.to_owned(), port })
+    Ok((Broker { host: host.to_owned(), port }, secure))
 }
 
 fn password(path: &Path) -> anyhow::Result<String> {
@@ -143,14 +158,18 @@ mod tests {
 
     #[test]
     fn a_broker_is_a_host_and_a_port() {
-        let check = |text: &str, host: &str, port: u16| {
-            assert_eq!(broker(text).unwrap(), Broker { host: host.to_owned(), port })
+        let check = |text: &str, tls: bool, host: &str, port: u16, secure: bool| {
+            let expected = (Broker { host: host.to_owned(), port }, secure);
+            assert_eq!(broker(text, tls).unwrap(), expected, "{text}");
         };
-        check("localhost", "localhost", 1883);
-        check("mqtt://10.0.0.1:1884", "10.0.0.1", 1884);
-        check("[::1]:1884", "::1", 1884);
-        check("::1", "::1", 1883);
-        assert!(broker(":1").is_err());
-        assert!(broker("a:b").is_err());
+        check("localhost", false, "localhost", 1883, false);
+        check("localhost", true, "localhost", 8883, true);
+        check("mqtt://10.0.0.1:1884", false, "10.0.0.1", 1884, false);
+        check("mqtts://10.0.0.1", false, "10.0.0.1", 8883, true);
+        check("[::1]:1884", true, "::1", 1884, true);
+        check("::1", false, "::1", 1883, false);
+        assert!(broker(":1", false).is_err());
+        assert!(broker("a:b", false).is_err());
+        assert!(broker("mqtt://a", true).is_err());
     }
 }

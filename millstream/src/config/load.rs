@@ -2,27 +2,44 @@
 
 use super::problem::Problem;
 use super::raw::RawConfig;
+use super::secret::is_secret;
 use super::settings::Settings;
+use super::value::Origin;
 use serde::de::IntoDeserializer;
 use std::collections::BTreeMap;
-use toml_edit::{Document, DocumentMut, Item, Value};
+use std::path::Path;
+use toml_edit::{Document, DocumentMut, Item, Table, Value};
 
 /// Environment variables that begin so override the file: `MILLSTREAM__GATEWAY__LISTEN` is `gateway.listen`.
 pub(crate) const PREFIX: &str = "MILLSTREAM__";
 
-/// Reads a configuration.
+/// Reads a configuration, whose relative paths begin at a folder.
 ///
 /// # Errors
 /// Everything that is wrong with it, as far as it can be told at once.
-pub(crate) fn load(text: &str, environment: &BTreeMap<String, String>) -> Result<Settings, Vec<Problem>> {
+pub(crate) fn load(
+    text: &str,
+    folder: &Path,
+    environment: &BTreeMap<String, String>,
+) -> Result<Settings, Vec<Problem>> {
     let file = Document::parse(text.to_owned()).map_err(|error| vec![syntax(&error)])?;
     let mut merged = file.clone().into_mut();
+    let mut origin = Origin { folder: folder.to_path_buf(), ..Origin::default() };
     for (variable, value) in environment {
-        set(&mut merged, variable, value).map_err(|problem| vec![problem])?;
+        origin.environment.insert(set(&mut merged, variable, value).map_err(|problem| vec![problem])?);
     }
-    let locate = |problem: Problem| problem.locate(&file);
+    // The place of a key in the file says nothing of a value that the environment has set.
+    let locate = |problem: Problem| {
+        if origin.environment.contains(&problem.key) { problem } else { problem.locate(&file) }
+    };
     let raw = deserialize(merged).map_err(|problem| vec![locate(problem)])?;
-    Settings::check(raw).map_err(|problems| problems.into_iter().map(locate).collect())
+    match Settings::check(raw, &origin) {
+        Ok(mut settings) => {
+            settings.warnings = settings.warnings.into_iter().map(locate).collect();
+            Ok(settings)
+        }
+        Err(problems) => Err(problems.into_iter().map(locate).collect()),
+    }
 }
 
 fn syntax(error: &toml_edit::TomlError) -> Problem {
@@ -35,9 +52,14 @@ fn deserialize(merged: DocumentMut) -> Result<RawConfig, Problem> {
     let deserializer = toml_edit::de::Deserializer::from(merged).into_deserializer();
     serde_path_to_error::deserialize(deserializer).map_err(|error| {
         let key = error.path().to_string();
-        let message = error.inner().message().to_owned();
         // The path of a failure at the top is ".".
-        let problem = Problem::new(if key == "." { String::new() } else { key.replace(".[", "[") }, &message);
+        let key = if key == "." { String::new() } else { key.replace(".[", "[") };
+        let message = error.inner().message().to_owned();
+        // What is wrong with a secret's type would be told with its value.
+        if is_secret(&key) && !message.starts_with("unknown ") {
+            return Problem::new(key, "a secret is a text").hint("write it in quotes");
+        }
+        let problem = Problem::new(key, &message);
         match nearest(&message) {
             Some(near) => problem.hint(format!("did you mean `{near}`?")),
             None => problem,
@@ -53,20 +75,40 @@ fn nearest(message: &str) -> Option<&str> {
     near.filter(|(likeness, _)| *likeness > 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known)
 }
 
-/// Sets `A__B` to a value: as TOML where it reads as such, else as text.
-fn set(file: &mut DocumentMut, variable: &str, value: &str) -> Result<(), Problem> {
+/// Sets `A__B` to a value, and returns its key: as TOML where it reads as such, else as text; a secret is always a text.
+/// In a list of tables, `A__NAME__B` is the one of that name.
+fn set(file: &mut DocumentMut, variable: &str, value: &str) -> Result<String, Problem> {
     let path = variable.strip_prefix(PREFIX).unwrap_or(variable).to_lowercase();
+    let mut key = String::new();
     let mut item: &mut Item = file.as_item_mut();
     for part in path.split("__") {
-        item = match item {
-            Item::ArrayOfTables(_) | Item::Value(_) => {
-                let problem =
-                    Problem::new(variable, "an environment variable can set keys of tables, not of lists");
-                return Err(problem.hint("set it in the configuration file"));
-            }
-            table => &mut table[part],
-        };
+        if let Item::ArrayOfTables(tables) = item {
+            let place = tables.iter().position(|table| is_named(table, part));
+            let known: Vec<&str> = tables.iter().filter_map(|table| table.get("name")?.as_str()).collect();
+            let hint = format!("there are {}", known.join(", "));
+            let unknown =
+                || Problem::new(variable, format!("`{key}` has none of the name {part:?}")).hint(hint);
+            let place = place.ok_or_else(unknown)?;
+            key.push_str(&format!("[{place}]"));
+            item = item.get_mut(place).ok_or_else(|| Problem::new(variable, "is not there"))?;
+            continue;
+        }
+        if !matches!(item, Item::None | Item::Table(_) | Item::Value(Value::InlineTable(_))) {
+            let problem =
+                Problem::new(variable, "an environment variable can set keys of tables, not of lists");
+            return Err(problem.hint("set it in the configuration file"));
+        }
+        if !key.is_empty() {
+            key.push('.');
+        }
+        key.push_str(part);
+        item = &mut item[part];
     }
-    *item = Item::Value(value.parse::<Value>().unwrap_or_else(|_| Value::from(value)));
-    Ok(())
+    let text = || Value::from(value);
+    *item = Item::Value(if is_secret(&key) { text() } else { value.parse().unwrap_or_else(|_| text()) });
+    Ok(key)
+}
+
+fn is_named(table: &Table, name: &str) -> bool {
+    table.get("name").and_then(Item::as_str).is_some_and(|own| own.eq_ignore_ascii_case(name))
 }

@@ -1,10 +1,19 @@
 //! The configuration: one TOML file and the environment, raw at first, then checked.
 
+pub(crate) mod gateway;
+pub(crate) mod http;
+pub(crate) mod lake;
 pub(crate) mod load;
+pub(crate) mod log;
 pub(crate) mod problem;
 pub(crate) mod raw;
+mod report;
+pub(crate) mod secret;
 pub(crate) mod settings;
 pub(crate) mod stream;
+pub(crate) mod subscriber;
+mod telemetry;
+mod value;
 
 pub(crate) use settings::Settings;
 

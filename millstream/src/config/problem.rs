@@ -1,5 +1,6 @@
 //! What is wrong with a configuration: which key, where it stands, what would be right.
 
+use super::secret::covered;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use std::fmt;
 use std::ops::Range;
@@ -46,11 +47,15 @@ impl Problem {
         Some((line, column))
     }
 
-    /// As a person reads it, with the place in the file under it.
-    pub(crate) fn render(&self, name: &str, text: &str, color: bool) -> String {
-        let title =
-            if self.key.is_empty() { self.what.clone() } else { format!("`{}`: {}", self.key, self.what) };
-        let mut group = Group::with_title(Level::ERROR.primary_title(&title));
+    /// As a person reads it, with the place in the file under it, where secrets are covered.
+    pub(crate) fn render(&self, name: &str, text: &str, weight: Weight, color: bool) -> String {
+        let title = self.to_string();
+        let level = match weight {
+            Weight::Error => Level::ERROR,
+            Weight::Warning => Level::WARNING,
+        };
+        let text = &covered(text);
+        let mut group = Group::with_title(level.primary_title(&title));
         if let Some(span) = self.span.clone() {
             let annotation = AnnotationKind::Primary.span(span);
             group = group.element(Snippet::source(text).path(name).annotation(annotation));
@@ -61,6 +66,21 @@ impl Problem {
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
         renderer.render(&[group])
     }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.key.is_empty() { f.write_str(&self.what) } else { write!(f, "`{}`: {}", self.key, self.what) }
+    }
+}
+
+/// How much a problem weighs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Weight {
+    /// The configuration cannot be used.
+    Error,
+    /// It works, and may not be what was wanted.
+    Warning,
 }
 
 /// The bytes of the value at a dotted key, or of the nearest table around it.

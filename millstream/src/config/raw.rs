@@ -1,22 +1,27 @@
 //! The configuration as it is written: every key optional, none unknown. What it means is decided in `settings`.
 
-use bytesize::ByteSize;
+use super::value::{Size, Span};
 use indexmap::IndexMap;
 use millstream_model::column::ColumnType;
+use millstream_model::secret::Secret;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawConfig {
     pub(crate) gateway: RawGateway,
+    pub(crate) subscriber: Vec<RawSubscriber>,
     pub(crate) log: RawLog,
+    pub(crate) kafka: Option<RawKafka>,
     pub(crate) lake: RawLake,
+    pub(crate) s3: RawS3,
+    pub(crate) http: RawHttp,
     pub(crate) reports: RawReports,
     pub(crate) telemetry: RawTelemetry,
     pub(crate) stream: Option<Vec<RawStream>>,
@@ -35,6 +40,36 @@ pub(crate) struct RawGateway {
     pub(crate) keep_alive_max: Option<Span>,
     pub(crate) connect_timeout: Option<Span>,
     pub(crate) session_expiry_max: Option<Span>,
+    pub(crate) tls: Option<RawTls>,
+    pub(crate) access: RawAccess,
+}
+
+/// The gateway's listener for TLS.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawTls {
+    pub(crate) listen: Option<String>,
+    pub(crate) certificate: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
+    pub(crate) client_ca: Option<PathBuf>,
+    pub(crate) client_certificates: Option<RawClientCertificates>,
+}
+
+/// Whether a device has to show a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RawClientCertificates {
+    Optional,
+    Required,
+}
+
+/// Who devices are, and what they may publish to.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawAccess {
+    pub(crate) anonymous: Option<bool>,
+    pub(crate) credentials: Option<PathBuf>,
+    pub(crate) topics: Option<Vec<String>>,
 }
 
 /// What becomes of a message whose topic no stream claims.
@@ -62,11 +97,106 @@ pub(crate) enum Keep {
     Uncommitted,
 }
 
+/// A subscription to somebody else's broker.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawSubscriber {
+    pub(crate) name: String,
+    pub(crate) broker: String,
+    pub(crate) mqtt: Option<String>,
+    pub(crate) filters: Option<Vec<String>>,
+    pub(crate) group: Option<String>,
+    pub(crate) client_id: Option<String>,
+    pub(crate) user: Option<String>,
+    pub(crate) password: Option<Secret>,
+    pub(crate) password_file: Option<PathBuf>,
+    pub(crate) ca: Option<PathBuf>,
+    pub(crate) certificate: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
+    pub(crate) keep_alive: Option<Span>,
+    pub(crate) session_expiry: Option<Span>,
+    pub(crate) receive_max: Option<u16>,
+    pub(crate) packet_max: Option<Size>,
+}
+
+/// The log on Kafka.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawKafka {
+    pub(crate) brokers: Option<String>,
+    pub(crate) partitions: Option<u16>,
+    pub(crate) replication: Option<u16>,
+    pub(crate) group: Option<String>,
+    pub(crate) client_id: Option<String>,
+    pub(crate) tls: Option<bool>,
+    pub(crate) ca: Option<PathBuf>,
+    pub(crate) certificate: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
+    pub(crate) sasl: Option<RawSasl>,
+    pub(crate) user: Option<String>,
+    pub(crate) password: Option<Secret>,
+    pub(crate) password_file: Option<PathBuf>,
+    pub(crate) properties: BTreeMap<String, Property>,
+}
+
+/// How we say to Kafka who we are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum RawSasl {
+    Plain,
+    #[serde(rename = "scram-sha-256")]
+    ScramSha256,
+    #[serde(rename = "scram-sha-512")]
+    ScramSha512,
+}
+
+/// A property of librdkafka: its documentation writes texts, numbers and true or false.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a text, a number, or true or false")]
+pub(crate) enum Property {
+    Text(String),
+    Number(i64),
+    Switch(bool),
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawLake {
-    pub(crate) ingestion: Option<PathBuf>,
-    pub(crate) reporting: Option<PathBuf>,
+    pub(crate) ingestion: Option<String>,
+    pub(crate) reporting: Option<String>,
+    pub(crate) notices: Option<Notices>,
+}
+
+/// Who tells the processor of new versions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Notices {
+    Firehose,
+    Store,
+}
+
+/// The object store, where the environment's AWS_ variables do not say it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawS3 {
+    pub(crate) endpoint: Option<String>,
+    pub(crate) region: Option<String>,
+    pub(crate) path_style: Option<bool>,
+    pub(crate) allow_http: Option<bool>,
+    pub(crate) access_key: Option<Secret>,
+    pub(crate) secret_key: Option<Secret>,
+    pub(crate) secret_key_file: Option<PathBuf>,
+    pub(crate) session_token: Option<Secret>,
+    pub(crate) ca: Option<PathBuf>,
+}
+
+/// SQL, health and metrics over HTTP.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawHttp {
+    pub(crate) listen: Option<String>,
+    pub(crate) token: Option<Secret>,
+    pub(crate) token_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -109,6 +239,7 @@ pub(crate) struct RawStream {
     pub(crate) on_bad_time: Option<RawMisfit>,
     pub(crate) column_limit: Option<usize>,
     pub(crate) partition: Option<RawPartition>,
+    pub(crate) start: Option<RawStart>,
     #[serde(default)]
     pub(crate) columns: IndexMap<String, RawColumn>,
     #[serde(default)]
@@ -143,6 +274,16 @@ pub(crate) enum RawMisfit {
 pub(crate) enum RawPartition {
     Day,
     Month,
+}
+
+/// Where a stream begins that has no commit yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RawStart {
+    /// At the log's very beginning; it is a problem if that is not there any more.
+    Beginning,
+    /// At the oldest record that the log still has.
+    Earliest,
 }
 
 /// A text, or a list of texts.
@@ -200,66 +341,4 @@ pub(crate) struct RawReport {
     pub(crate) name: String,
     pub(crate) sql: String,
     pub(crate) partition_by: Option<String>,
-}
-
-/// A length of time, written like `60s` or `5m`.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Span(pub(crate) Duration);
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Form;
-        impl Visitor<'_> for Form {
-            type Value = Span;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a length of time like \"60s\", \"5m\" or \"1h 30m\"")
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Span, E> {
-                let parsed = humantime::parse_duration(text);
-                parsed.map(Span).map_err(|error| {
-                    E::custom(format!(
-                        "{error}; a length of time is written like \"60s\", \"5m\" or \"1h 30m\""
-                    ))
-                })
-            }
-        }
-        deserializer.deserialize_str(Form)
-    }
-}
-
-/// A number of bytes, written like `128MiB`, or as a bare number.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Size(pub(crate) u64);
-
-impl<'de> Deserialize<'de> for Size {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Form;
-        impl Visitor<'_> for Form {
-            type Value = Size;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a size like \"128MiB\", or a number of bytes")
-            }
-
-            fn visit_i64<E: Error>(self, bytes: i64) -> Result<Size, E> {
-                u64::try_from(bytes).map(Size).map_err(|error| {
-                    E::custom(format!("{error}; a size is written like \"128MiB\", or as a number of bytes"))
-                })
-            }
-
-            fn visit_u64<E: Error>(self, bytes: u64) -> Result<Size, E> {
-                Ok(Size(bytes))
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Size, E> {
-                let parsed = text.parse::<ByteSize>();
-                parsed.map(|size| Size(size.as_u64())).map_err(|error| {
-                    E::custom(format!("{error}; a size is written like \"128MiB\", or as a number of bytes"))
-                })
-            }
-        }
-        deserializer.deserialize_any(Form)
-    }
 }

@@ -1,13 +1,16 @@
 //! A stream's definition, checked.
 
 use super::problem::Problem;
-use super::raw::{Format, OneOrMany, RawColumn, RawMisfit, RawPartition, RawStream, RawTimeUnit, Span};
+use super::raw::{Format, OneOrMany, RawColumn, RawMisfit, RawPartition, RawStart, RawStream, RawTimeUnit};
+use super::value::Span;
 use millstream_model::column::{Column, ColumnType, check_column_name, fold_column_name, reserved};
 use millstream_model::name::{LIFECYCLE, StreamName};
-use millstream_model::stream::{CloseRule, DatePartition, Misfit, Stream, TimeField, TimeUnit};
+use millstream_model::stream::{CloseRule, DatePartition, Misfit, Start, Stream, TimeField, TimeUnit};
 use millstream_model::time::Micros;
 use millstream_model::topic::TopicPattern;
 use millstream_readings::Transform;
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The event time's field, unless the stream names another.
@@ -63,6 +66,56 @@ fn stream(name: &str, topics: &[&str], columns: Vec<Column>, date: DatePartition
         column_limit: COLUMN_LIMIT,
         date,
         files: CloseRule { after: CLOSE_AFTER, size: CLOSE_SIZE, idle: CLOSE_IDLE },
+        start: Start::Refuse,
+    }
+}
+
+/// Checks all `[[stream]]`.
+pub(super) fn check_streams(raw: Option<Vec<RawStream>>, problems: &mut Vec<Problem>) -> Vec<Arc<Stream>> {
+    let Some(raw) = raw else { return vec![Arc::new(telemetry())] };
+    if raw.is_empty() {
+        problems.push(
+            Problem::new("stream", "a list of no streams")
+                .hint("leave it out for the stream `telemetry` of every topic, or write a [[stream]]"),
+        );
+    }
+    let mut names = HashSet::new();
+    let mut streams: Vec<Arc<Stream>> = Vec::new();
+    for (index, raw) in raw.into_iter().enumerate() {
+        let key = format!("stream[{index}]");
+        match check_stream(&key, raw) {
+            Ok(stream) if !names.insert(stream.name.clone()) => {
+                problems.push(Problem::new(
+                    format!("{key}.name"),
+                    format!("there are two streams named `{}`", stream.name),
+                ));
+            }
+            Ok(stream) => {
+                problems.extend(check_reached(&key, &stream, &streams));
+                streams.push(Arc::new(stream));
+            }
+            Err(mut found) => problems.append(&mut found),
+        }
+    }
+    streams
+}
+
+/// The first stream that claims a topic gets it, and `#` claims all but those that begin with `$`.
+fn check_reached(key: &str, stream: &Stream, before: &[Arc<Stream>]) -> Option<Problem> {
+    let greedy = before.iter().find(|other| other.topics.iter().any(|topic| topic.to_string() == "#"))?;
+    if stream.topics.iter().all(|topic| topic.to_string().starts_with('$')) {
+        return None;
+    }
+    let name = &greedy.name;
+    let what = format!("the stream `{name}` before it claims every topic");
+    Some(Problem::new(format!("{key}.topic"), what).hint(format!("put `{name}` last")))
+}
+
+/// The streams' names as they are written: a report of a stream that has a problem of its own has none by that.
+pub(super) fn stream_names(raw: Option<&[RawStream]>) -> Vec<String> {
+    match raw {
+        Some(raw) => raw.iter().map(|stream| stream.name.clone()).collect(),
+        None => vec![telemetry().name.to_string()],
     }
 }
 
@@ -70,7 +123,7 @@ fn stream(name: &str, topics: &[&str], columns: Vec<Column>, date: DatePartition
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub(super) fn check_stream(key: &str, raw: RawStream) -> Result<Stream, Vec<Problem>> {
+fn check_stream(key: &str, raw: RawStream) -> Result<Stream, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut note = |problem: Problem| problems.push(problem);
     // The only one there is; further ones become a setting of the stream.
@@ -127,6 +180,10 @@ pub(super) fn check_stream(key: &str, raw: RawStream) -> Result<Stream, Vec<Prob
             DatePartition::Month
         } else {
             DatePartition::Day
+        },
+        start: match raw.start {
+            Some(RawStart::Earliest) => Start::Earliest,
+            Some(RawStart::Beginning) | None => Start::Refuse,
         },
         files,
     };

@@ -1,16 +1,19 @@
 //! What a user of the configuration relies on.
 
 use super::load::load;
-use super::problem::Problem;
+use super::log::LogChoice;
+use super::problem::{Problem, Weight};
 use super::{DEFAULTS, Settings};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 fn parse(text: &str) -> Result<Settings, Vec<Problem>> {
-    load(text, &BTreeMap::new())
+    load(text, Path::new("/etc/millstream"), &BTreeMap::new())
 }
 
 fn from_environment(text: &str, variables: &[(&str, &str)]) -> Result<Settings, Vec<Problem>> {
-    load(text, &variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    load(text, Path::new("/etc/millstream"), &variables)
 }
 
 #[test]
@@ -25,15 +28,28 @@ fn the_commented_keys_exist() {
     let uncommented: String = DEFAULTS
         .lines()
         .map(|line| match line.strip_prefix("# ") {
-            Some(rest) if rest.contains(" = ") || rest.starts_with('[') => rest.split(" # ").next().unwrap(),
+            Some(rest) if rest.contains(" = ") || rest.starts_with('[') => {
+                rest.split("   # ").next().unwrap()
+            }
             _ => line,
         })
+        // One broker stands for both kinds.
+        .map(|line| if line.starts_with("broker ") { "broker = \"mqtts://host\"" } else { line })
         .flat_map(|line| [line, "\n"])
         .collect();
-    let settings = parse(&uncommented).unwrap();
-    assert_eq!(settings.reports.len(), 1);
-    assert_eq!(settings.streams[0].columns.len(), 2);
-    assert!(settings.ingestion.is_some());
+    let embedded = parse(&uncommented).unwrap();
+    assert_eq!((embedded.reports.len(), embedded.subscribers.len()), (1, 1));
+    assert_eq!(embedded.streams[0].columns.len(), 2);
+    assert!(embedded.lake.ingestion.is_some() && embedded.gateway.access.credentials.is_some());
+    let kafka = uncommented
+        .replace("brokers     = \"\"", "brokers = \"kafka:9092\"")
+        .replace("tls         = false", "tls = true")
+        .replace("listen = \"\"", "listen = \"0.0.0.0:8883\"")
+        .replace("notices = \"firehose\"", "notices = \"store\"");
+    let settings = parse(&kafka).unwrap();
+    let LogChoice::Kafka(kafka) = settings.log else { panic!("{:?}", settings.log) };
+    assert_eq!((kafka.brokers(), kafka.group.as_str()), ("kafka:9092", "millstream"));
+    assert!(settings.gateway.tls.is_some());
 }
 
 /// Key, line and column, what is wrong, and the hint.
@@ -53,10 +69,6 @@ fn problems_say_where_what_and_what_would_be_right() {
     check(
         "[gateway]\nlisten = \"1883\"\n",
         &[("gateway.listen", (2, 10), "invalid socket address", "127.0.0.1:1883")],
-    );
-    check(
-        "[gateway]\nlisten = \"0.0.0.0:1883\"\n",
-        &[("gateway.listen", (2, 10), "loopback only", "127.0.0.1:1883")],
     );
     check(
         "[gateway]\nlisten = \"127.0.0.1:1\"\nlitsen = 3\n",
@@ -176,6 +188,11 @@ fn problems_of_reports_say_what_would_be_right() {
     );
 }
 
+fn partitions(settings: &Settings) -> u16 {
+    let LogChoice::Embedded(embedded) = &settings.log else { panic!("{:?}", settings.log) };
+    embedded.settings.partitions
+}
+
 #[test]
 fn the_environment_overrides_the_file() {
     let file = "[gateway]\nlisten = \"127.0.0.1:1\"\n";
@@ -184,10 +201,275 @@ fn the_environment_overrides_the_file() {
         &[("MILLSTREAM__GATEWAY__LISTEN", "127.0.0.1:2"), ("MILLSTREAM__LOG__PARTITIONS", "3")],
     )
     .unwrap();
-    assert_eq!((settings.listen.port(), settings.log.partitions), (2, 3));
+    assert_eq!((settings.gateway.listen.unwrap().port(), partitions(&settings)), (2, 3));
     let problems = from_environment(file, &[("MILLSTREAM__GATEWAY__LITSEN", "x")]).unwrap_err();
     assert_eq!(
         (problems[0].key.as_str(), &problems[0].hint),
         ("gateway.litsen", &Some("did you mean `listen`?".to_owned()))
     );
+}
+
+/// What works and may not be wanted: key and text.
+fn check_warnings(text: &str, expected: &[(&str, &str)]) {
+    let settings = parse(text).unwrap();
+    assert_eq!(settings.warnings.len(), expected.len(), "{:#?}", settings.warnings);
+    for (warning, (key, what)) in settings.warnings.iter().zip(expected) {
+        assert_eq!(warning.key, *key);
+        assert!(
+            warning.what.contains(what) && warning.hint.is_some() && warning.span.is_some(),
+            "{warning:#?}"
+        );
+    }
+}
+
+#[test]
+fn a_word_that_is_no_level_is_refused() {
+    let check_level = |level: &str, what: &str| {
+        check(
+            &format!("[telemetry]\nlevel = \"{level}\"\n"),
+            &[("telemetry.level", (2, 9), what, "\"info\"")],
+        );
+    };
+    check_level("wran", "\"wran\" is no level; there are off, error, warn");
+    check_level("info,millstream_log", "\"millstream_log\" is no level");
+    check_level("", "\"\" is no level");
+    for good in ["INFO", "off", "warn,millstream_log=debug", "info,[span]=trace"] {
+        parse(&format!("[telemetry]\nlevel = \"{good}\"\n")).unwrap();
+    }
+}
+
+#[test]
+fn beyond_loopback_devices_need_credentials() {
+    let anonymous = |text: &str| parse(text).unwrap().gateway.access.anonymous;
+    assert!(anonymous(""));
+    assert!(anonymous("[gateway.access]\nanonymous = true\n"));
+    assert!(!anonymous("[gateway]\nlisten = \"0.0.0.0:1883\"\n"));
+    let tls = "[gateway.tls]\nlisten = \"[::]:8883\"\ncertificate = \"s.pem\"\nkey = \"s.key\"\n";
+    assert!(!anonymous(tls));
+    assert!(anonymous(&tls.replace("[::]", "[::1]")));
+    check_warnings(tls, &[]);
+    check_warnings("[gateway]\nlisten = \"0.0.0.0:1883\"\n", &[("gateway.listen", "in plain text")]);
+    check_warnings(
+        &format!("{tls}[gateway.access]\nanonymous = true\n"),
+        &[("gateway.access.anonymous", "everyone who reaches [::]:8883 can publish")],
+    );
+}
+
+#[test]
+fn problems_of_tls_and_access_say_what_would_be_right() {
+    check(
+        "[gateway.tls]\ncertificate = \"s.pem\"\n",
+        &[("gateway.tls", (1, 1), "no `listen`", "0.0.0.0:8883")],
+    );
+    check(
+        "[gateway.tls]\nlisten = \"127.0.0.1:0\"\n",
+        &[
+            ("gateway.tls", (1, 1), "no `certificate`", "millstream init"),
+            ("gateway.tls", (1, 1), "no `key`", "PEM"),
+        ],
+    );
+    check(
+        "[gateway.tls]\nlisten = \"8883\"\ncertificate = \"\"\nkey = \"k\"\n",
+        &[
+            ("gateway.tls.listen", (2, 10), "invalid socket address", "0.0.0.0:8883"),
+            ("gateway.tls.certificate", (3, 15), "cannot be empty", ""),
+        ],
+    );
+    check(
+        "[gateway.tls]\nclient_certificates = \"mandatory\"\n",
+        &[("gateway.tls.client_certificates", (2, 23), "unknown variant", "")],
+    );
+    check(
+        "[gateway.access]\ntopics = [\"a\", \"b/${name}\"]\n",
+        &[("gateway.access.topics[1]", (2, 16), "no placeholder ${name}", "${client_id}")],
+    );
+    check(
+        "[gateway.access]\ntopics = []\n",
+        &[("gateway.access.topics", (2, 10), "no device could publish", "[\"#\"]")],
+    );
+}
+
+#[test]
+fn problems_of_kafka_say_what_would_be_right() {
+    let check_kafka = |rest: &str, expected| {
+        check(&format!("[kafka]\nbrokers = \"k:9092\"\n{rest}\n"), expected);
+    };
+    check("[kafka]\ngroup = \"g\"\n", &[("kafka", (1, 1), "no `brokers`", "for the embedded log")]);
+    check(
+        "[kafka]\nbrokers = \"a:9092,b\"\n",
+        &[("kafka.brokers", (2, 11), "\"b\" is no host and port", "host:9092")],
+    );
+    check_kafka(
+        "partitions = 0\nreplication = 0",
+        &[("kafka.partitions", (3, 14), "at least 1", ""), ("kafka.replication", (4, 15), "at least 1", "")],
+    );
+    check_kafka("group = \"a b\"", &[("kafka.group", (3, 9), "letters, digits", "")]);
+    check_kafka("ca = \"ca.pem\"", &[("kafka.ca", (3, 6), "without TLS", "tls = true")]);
+    check_kafka("tls = true\nkey = \"k\"", &[("kafka.key", (4, 7), "no `certificate`", "neither")]);
+    check_kafka("user = \"u\"", &[("kafka.user", (3, 8), "no `sasl`", "scram-sha-512")]);
+    check_kafka(
+        "sasl = \"plain\"",
+        &[
+            ("kafka.sasl", (3, 8), "no `user`", ""),
+            ("kafka.sasl", (3, 8), "no password", "MILLSTREAM__KAFKA__PASSWORD"),
+        ],
+    );
+    check_kafka("sasl = \"gssapi\"", &[("kafka.sasl", (3, 8), "unknown variant `gssapi`", "")]);
+    check_kafka("properties = { a = [1] }", &[("kafka.properties.a", (3, 20), "a text, a number", "")]);
+    check_kafka("[log]\nkeep = \"all\"", &[("log.keep", (4, 8), "the log is Kafka", "retention.ms")]);
+    // What it is without being said may stand there.
+    parse("[kafka]\nbrokers = \"k:9092\"\n[log]\nkeep = \"uncommitted\"\npartitions = 1\n").unwrap();
+    parse("[kafka]\nbrokers = \"k:9092\"\n[kafka.properties]\n\"linger.ms\" = 5\n\"a\" = true\n").unwrap();
+}
+
+#[test]
+fn problems_of_subscribers_say_what_would_be_right() {
+    let check_subscriber = |rest: &str, expected| {
+        check(&format!("[[subscriber]]\nname = \"plant\"\n{rest}\n"), expected);
+    };
+    check_subscriber("", &[("subscriber[0]", (1, 1), "missing field `broker`", "")]);
+    check_subscriber(
+        "broker = \"host:1883\"",
+        &[("subscriber[0].broker", (3, 10), "mqtt://host:port", "mqtts://")],
+    );
+    check_subscriber(
+        "broker = \"mqtt://h\"\nmqtt = \"4\"",
+        &[("subscriber[0].mqtt", (4, 8), "\"3.1.1\"", "")],
+    );
+    check_subscriber(
+        "broker = \"mqtt://h\"\nfilters = [\"a\", \"#/b\"]",
+        &[("subscriber[0].filters[1]", (4, 17), "the whole last level", "")],
+    );
+    check_subscriber(
+        "broker = \"mqtt://h\"\nca = \"ca.pem\"",
+        &[("subscriber[0].ca", (4, 6), "without TLS", "mqtts://")],
+    );
+    check_subscriber(
+        "broker = \"mqtt://h\"\nreceive_max = 0\ngroup = \"a/b\"",
+        &[
+            ("subscriber[0].group", (5, 9), "a group has", ""),
+            ("subscriber[0].receive_max", (4, 15), "at least 1", ""),
+        ],
+    );
+    let twice = "[[subscriber]]\nname = \"a\"\nbroker = \"mqtt://h\"\n".repeat(2);
+    check(&twice, &[("subscriber[1].name", (5, 8), "two subscribers named `a`", "")]);
+}
+
+#[test]
+fn problems_of_places_say_what_would_be_right() {
+    check(
+        "[lake]\ningestion = \"gs://b\"\n",
+        &[("lake.ingestion", (2, 13), "only s3:// and file://", "s3://bucket")],
+    );
+    check("[lake]\ningestion = \"s3:///x\"\n", &[("lake.ingestion", (2, 13), "names no bucket", "")]);
+    check(
+        "[lake]\ningestion = \"s3://k:s@b/x\"\n",
+        &[("lake.ingestion", (2, 13), "credentials do not belong", "")],
+    );
+    check(
+        "[lake]\ningestion = \"s3://b/x\"\nreporting = \"s3://b/x\"\n",
+        &[("lake.reporting", (3, 13), "the same place", "")],
+    );
+    check(
+        "[lake]\nnotices = \"store\"\n",
+        &[
+            ("lake.notices", (2, 11), "does not notify", "firehose"),
+            ("lake.notices", (2, 11), "the log is embedded", "[kafka]"),
+        ],
+    );
+    check(
+        "[s3]\naccess_key = \"a\"\n",
+        &[("s3.access_key", (2, 14), "no `secret_key`", "AWS_ACCESS_KEY_ID")],
+    );
+    check(
+        "[s3]\nendpoint = \"http://h:9000\"\n",
+        &[("s3.endpoint", (2, 12), "plain text", "allow_http = true")],
+    );
+    check(
+        "[s3]\nendpoint = \"h:9000\"\n",
+        &[("s3.endpoint", (2, 12), "no address", "http://127.0.0.1:9000")],
+    );
+    check(
+        "[http]\nlisten = \"0.0.0.0:8474\"\n",
+        &[("http.listen", (2, 10), "could read every reading", "token_file")],
+    );
+    check_warnings(
+        "[http]\nlisten = \"0.0.0.0:8474\"\ntoken_file = \"t\"\n",
+        &[("http.listen", "in plain text")],
+    );
+}
+
+#[test]
+fn secrets_are_read_from_the_environment_and_seen_by_nobody() {
+    let kafka = "[kafka]\nbrokers = \"127.0.0.1:9092\"\nsasl = \"plain\"\nuser = \"u\"\n";
+    // It would read as a number.
+    let settings = from_environment(kafka, &[("MILLSTREAM__KAFKA__PASSWORD", "12345")]).unwrap();
+    assert!(settings.warnings.is_empty() && !format!("{settings:?}").contains("12345"), "{settings:?}");
+    let LogChoice::Kafka(log) = &settings.log else { panic!() };
+    assert_eq!(log.settings().unwrap().sasl.unwrap().password.expose(), "12345");
+    check_warnings(
+        &format!("{kafka}password = \"hunter2\"\n"),
+        &[("kafka.password", "stands in the configuration")],
+    );
+    let text = format!("{kafka}password = \"hunter2\"\npassword_file = \"p\"\n");
+    check(
+        &text,
+        &[
+            ("kafka.password_file", (6, 17), "`kafka.password` is given, too", "keep one"),
+            ("kafka.sasl", (3, 8), "no password", ""),
+        ],
+    );
+    for text in [
+        format!("{kafka}password = [\"hunter2\"]\n"),
+        format!("{kafka}password = \"hunter2\"\nuser = 1\n"),
+        text,
+    ] {
+        for problem in parse(&text).unwrap_err() {
+            let shown = problem.render("m.toml", &text, Weight::Error, false);
+            assert!(!shown.contains("hunter2"), "{shown}");
+        }
+    }
+}
+
+#[test]
+fn the_environment_can_set_what_no_file_says() {
+    let settings = from_environment(
+        "[[subscriber]]\nname = \"Plant\"\nbroker = \"mqtt://h\"\nuser = \"u\"\n",
+        &[
+            ("MILLSTREAM__KAFKA__BROKERS", "127.0.0.1:9092"),
+            ("MILLSTREAM__KAFKA__GROUP", "g"),
+            ("MILLSTREAM__GATEWAY__TLS__LISTEN", "127.0.0.1:0"),
+            ("MILLSTREAM__GATEWAY__TLS__CERTIFICATE", "s.pem"),
+            ("MILLSTREAM__GATEWAY__TLS__KEY", "s.key"),
+            ("MILLSTREAM__SUBSCRIBER__PLANT__PASSWORD", "p"),
+        ],
+    )
+    .unwrap();
+    let LogChoice::Kafka(kafka) = &settings.log else { panic!("{:?}", settings.log) };
+    assert_eq!((kafka.brokers(), kafka.group.as_str()), ("127.0.0.1:9092", "g"));
+    assert_eq!(settings.gateway.tls.unwrap().settings.certificate, Path::new("s.pem"));
+    assert_eq!(settings.subscribers[0].settings().unwrap().password.unwrap().expose(), "p");
+    let wrong = from_environment(
+        "[[subscriber]]\nname = \"a\"\nbroker = \"mqtt://h\"\n",
+        &[("MILLSTREAM__SUBSCRIBER__B__USER", "u")],
+    );
+    let problem = wrong.unwrap_err().remove(0);
+    assert!(problem.what.contains("none of the name \"b\"") && problem.hint.unwrap().contains("there are a"));
+}
+
+#[test]
+fn relative_paths_begin_at_the_file() {
+    let settings = parse(
+        "[gateway.tls]\nlisten = \"127.0.0.1:0\"\ncertificate = \"s.pem\"\nkey = \"/k.pem\"\n\
+         [gateway.access]\ncredentials = \"c.toml\"\n[lake]\ningestion = \"lake\"\nreporting = \"file:///r\"\n",
+    )
+    .unwrap();
+    let tls = settings.gateway.tls.unwrap().settings;
+    assert_eq!(
+        (tls.certificate.as_path(), tls.key.as_path()),
+        (Path::new("/etc/millstream/s.pem"), Path::new("/k.pem"))
+    );
+    assert_eq!(settings.gateway.access.credentials.unwrap(), Path::new("/etc/millstream/c.toml"));
+    assert_eq!(settings.lake.ingestion.unwrap().to_string(), "/etc/millstream/lake");
+    assert_eq!(settings.lake.reporting.unwrap().to_string(), "/r");
 }

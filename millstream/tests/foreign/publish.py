@@ -18,17 +18,22 @@ class Client:
     def __init__(self, options, clean=True):
         self.version = {"3.1.1": mqtt.MQTTv311, "5": mqtt.MQTTv5}[options.mqtt]
         self.options, self.clean = options, clean
-        self.connects, self.disconnects, self.subacks = [], [], []
+        self.connects, self.disconnects, self.subacks, self.acks = [], [], [], []
         self.changed = threading.Condition()
         settings = {} if self.version == mqtt.MQTTv5 else {"clean_session": clean}
         self.mqtt = mqtt.Client(
             mqtt.CallbackAPIVersion.VERSION2, client_id=options.client_id, protocol=self.version, **settings
         )
+        if options.user:
+            self.mqtt.username_pw_set(options.user, options.password)
+        if options.cafile:
+            self.mqtt.tls_set(options.cafile, options.cert, options.key)
         self.mqtt.reconnect_delay_set(1, 1)
         self.mqtt.on_connect = lambda c, u, flags, reason, p: self.note(
             self.connects, {"reason": reason.value, "session_present": flags.session_present}
         )
         self.mqtt.on_disconnect = lambda c, u, flags, reason, p: self.note(self.disconnects, reason.value)
+        self.mqtt.on_publish = lambda c, u, mid, reason, p: self.note(self.acks, reason.value)
         self.mqtt.on_subscribe = lambda c, u, mid, reasons, p: self.note(self.subacks, [r.value for r in reasons])
 
     def note(self, where, what):
@@ -111,9 +116,47 @@ def resend(options):
     return {"sessions": [connect["session_present"] for connect in client.connects]}
 
 
+def refused(options):
+    """Connects, and waits for the answer."""
+    client = Client(options)
+    client.mqtt.reconnect_delay_set(LIMIT, LIMIT)
+    client.connect()
+    return {"refused": client.connects[0]["reason"]}
+
+
+def denied(options):
+    """Publishes on a topic of its own, on somebody else's, and on its own again."""
+    client = Client(options)
+    client.mqtt.reconnect_delay_set(LIMIT, LIMIT)
+    client.connect()
+    own = options.topic
+    for topic in [own, options.foreign_topic, own]:
+        client.mqtt.publish(topic, json.dumps({"n": len(client.acks)}), qos=options.qos)
+    client.wait("answers or the end", lambda: len(client.acks) == 3 or client.disconnects)
+    return {"acks": client.acks, "disconnects": client.disconnects}
+
+
+def stay(options):
+    """Publishes each line of its input, and says when that is acknowledged, until it is disconnected."""
+    client = Client(options)
+    client.mqtt.reconnect_delay_set(LIMIT, LIMIT)
+    client.connect()
+    print("connected", flush=True)
+
+    def publish():
+        for line in sys.stdin:
+            message = client.publish(line.strip())
+            message.wait_for_publish(LIMIT)
+            print("acknowledged", flush=True)
+
+    threading.Thread(target=publish, daemon=True).start()
+    client.wait("the end", lambda: client.disconnects)
+    return {"disconnects": client.disconnects[:1]}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    actions = {action.__name__: action for action in [messages, subscribe, large, will, resend]}
+    actions = {action.__name__: action for action in [messages, subscribe, large, will, resend, refused, denied, stay]}
     parser.add_argument("action", choices=actions)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
@@ -123,6 +166,12 @@ def main():
     parser.add_argument("--qos", type=int, default=1)
     parser.add_argument("--messages", type=int, default=3)
     parser.add_argument("--size", type=int, default=0)
+    parser.add_argument("--user")
+    parser.add_argument("--password")
+    parser.add_argument("--cafile")
+    parser.add_argument("--cert")
+    parser.add_argument("--key")
+    parser.add_argument("--foreign-topic")
     options = parser.parse_args()
     print(json.dumps(actions[options.action](options)))
 

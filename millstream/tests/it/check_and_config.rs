@@ -1,6 +1,6 @@
 //! `millstream check` and `millstream config`.
 
-use crate::program::Home;
+use crate::program::{Home, package};
 
 #[test]
 fn what_config_prints_passes_check() {
@@ -29,8 +29,12 @@ fn check_says_where_and_what_is_wrong_and_what_would_be_right() {
     check("[gateway]\nlitsen = \"127.0.0.1:0\"\n", &["bad.toml:2:", "gateway.litsen", "unknown", "`listen`"]);
     check("[gateway]\nlisten = 1883\n", &["bad.toml:2:10", "gateway.listen", "integer"]);
     check(
-        "[gateway]\nlisten = \"0.0.0.0:1883\"\n",
-        &["bad.toml:2:10", "gateway.listen", "loopback", "127.0.0.1:1883"],
+        "[lake]\nnotices = \"store\"\n",
+        &["bad.toml:2:11", "lake.notices", "does not notify", "s3://bucket/prefix"],
+    );
+    check(
+        "[kafka]\nbrokers = \"localhost\"\n",
+        &["bad.toml:2:11", "kafka.brokers", "no host and port", "host:9092"],
     );
     check(
         "[gateway]\n\nconnect_timeout = \"10 parsecs\"\n",
@@ -54,6 +58,32 @@ fn check_says_where_and_what_is_wrong_and_what_would_be_right() {
         "[log]\npartitions = 0\n[[stream]]\nname = \"A\"\ntopic = \"\"\n",
         &["log.partitions", "stream[0].name", "stream[0].topic"],
     );
+}
+
+/// What works and may not be wanted is said, too, and a secret is never shown.
+#[test]
+fn check_warns_and_shows_no_secret() {
+    let home = Home::new();
+    let text = "[gateway]\nlisten = \"0.0.0.0:1883\"\n[kafka]\nbrokers = \"k:9092\"\nsasl = \"plain\"\nuser = \"u\"\npassword = \"hunter2\"\n";
+    let file = home.file("exposed.toml", text);
+    let said = home.run(&["check", file.to_str().unwrap()]).good();
+    for part in [
+        "warning: `gateway.listen`",
+        "in plain text",
+        "[gateway.tls]",
+        "`kafka.password`",
+        "MILLSTREAM__KAFKA__PASSWORD",
+    ] {
+        assert!(said.err.contains(part), "no {part:?} in\n{}", said.err);
+    }
+    assert!(!said.err.contains("hunter2") && !said.out.contains("hunter2"), "{}", said.err);
+}
+
+#[test]
+fn the_example_in_deploy_is_what_config_prints() {
+    let example = std::fs::read_to_string(package().join("../deploy/millstream.example.toml")).unwrap();
+    let printed = Home::new().run(&["config"]).good().out;
+    assert!(example == printed, "write it anew: millstream config > deploy/millstream.example.toml");
 }
 
 #[test]

@@ -3,15 +3,25 @@
 //! Every test has its own data directory and its own port, and waits for what it needs to see, never for time to pass.
 
 #[cfg(test)]
+mod apart;
+#[cfg(test)]
 mod bad_input;
 #[cfg(test)]
 mod check_and_config;
 #[cfg(test)]
 mod clients;
 #[cfg(test)]
+mod credentials;
+#[cfg(test)]
 mod demo;
 #[cfg(test)]
+mod doctor;
+#[cfg(test)]
+mod fleet;
+#[cfg(test)]
 mod foreign;
+#[cfg(test)]
+mod http;
 #[cfg(test)]
 mod mqtt;
 #[cfg(test)]
@@ -25,6 +35,12 @@ mod replay;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]
+mod river;
+#[cfg(test)]
 mod sql;
+#[cfg(test)]
+mod stage;
+#[cfg(test)]
+mod tables;
 #[cfg(test)]
 mod up;

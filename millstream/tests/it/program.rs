@@ -180,16 +180,14 @@ impl Home {
     /// The program, with a clean environment.
     pub(crate) fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
-        command
-            .args(arguments)
-            .current_dir(self.dir.path())
-            .env("MILLSTREAM_DATA", self.data())
-            .env_remove("RUST_LOG");
+        command.args(arguments).current_dir(self.dir.path()).env_remove("RUST_LOG");
         for (name, _) in std::env::vars()
             .filter(|(name, _)| name.starts_with("MILLSTREAM__") || name == "MILLSTREAM_CONFIG")
         {
             command.env_remove(name);
         }
+        // Tests run side by side.
+        command.env("MILLSTREAM_DATA", self.data()).env("MILLSTREAM__HTTP__LISTEN", "127.0.0.1:0");
         command
     }
 
@@ -324,7 +322,7 @@ impl Drop for Up {
     }
 }
 
-fn listen(from: impl Read + Send + 'static) -> Arc<Mutex<String>> {
+pub(crate) fn listen(from: impl Read + Send + 'static) -> Arc<Mutex<String>> {
     let said = Arc::new(Mutex::new(String::new()));
     let writer = Arc::clone(&said);
     std::thread::spawn(move || {

@@ -54,7 +54,7 @@ fn all_agree_on_a_year_of_weather() {
 }
 
 /// Counts must be the same; sums may differ by the order of adding.
-fn check(reader: &str, ours: &Value, theirs: &Value) {
+pub(crate) fn check(reader: &str, ours: &Value, theirs: &Value) {
     match (ours, theirs) {
         (Value::Array(ours), Value::Array(theirs)) => {
             assert_eq!(ours.len(), theirs.len(), "{reader}: {theirs:?}");

@@ -79,11 +79,12 @@ fn a_port_that_is_taken_is_refused_with_a_hint() {
     home.up().drain();
 }
 
+/// That the gateway asks for credentials there is shown where they are; SQL is not answered there at all.
 #[test]
-fn beyond_loopback_it_does_not_listen() {
+fn beyond_loopback_nobody_asks_without_a_token() {
     let home = Home::new();
-    let message = run(home.command(["up"]).env("MILLSTREAM__GATEWAY__LISTEN", "0.0.0.0:0"), b"").refused();
-    assert!(message.contains("gateway.listen") && message.contains("loopback"), "{message}");
+    let message = run(home.command(["up"]).env("MILLSTREAM__HTTP__LISTEN", "0.0.0.0:0"), b"").refused();
+    assert!(message.contains("http.listen") && message.contains("token_file"), "{message}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! From the engine's errors to ours.
 
 use super::hints::{misspelt_keyword, unknown_column, unknown_function};
-use super::{Place, QueryError, QueryErrorKind};
+use super::{Exceeded, Place, QueryError, QueryErrorKind};
 use datafusion::arrow::error::ArrowError;
 use datafusion::common::{Diagnostic, SchemaError};
 use datafusion::error::DataFusionError;
@@ -30,11 +30,7 @@ impl QueryError {
             }
             DataFusionError::ArrowError(error, _) => arrow(error, place),
             DataFusionError::Execution(message) => value(message, place),
-            DataFusionError::ResourcesExhausted(message) => Self::new(
-                QueryErrorKind::Resources,
-                format!("the query needs more memory or disk than it may have: {}", fragment(message)),
-            )
-            .hint("filter earlier, group by less, or raise the limit"),
+            DataFusionError::ResourcesExhausted(message) => exhausted(message),
             DataFusionError::ObjectStore(_)
             | DataFusionError::IoError(_)
             | DataFusionError::ParquetError(_) => storage(error),
@@ -61,8 +57,19 @@ fn own(error: &DataFusionError) -> Option<QueryError> {
     None
 }
 
+fn exhausted(message: &str) -> QueryError {
+    let message = format!("the query needs more memory or disk than it may have: {}", fragment(message));
+    QueryError::limit(Exceeded::Memory, message).hint("filter earlier, group by less, or raise the limit")
+}
+
+/// How the engine says that the disk to spill to is used up: as an error of input and output.
+const SPILLED: &str = "The used disk space during the spilling process has exceeded the allowable limit";
+
 fn storage(error: DataFusionError) -> QueryError {
     let root = error.find_root().strip_backtrace();
+    if let Some(at) = root.find(SPILLED) {
+        return exhausted(&root[at..]);
+    }
     QueryError::storage("failed to read the bucket", root)
 }
 
@@ -192,6 +199,7 @@ fn arrow(error: &ArrowError, place: Option<Place>) -> QueryError {
         }
         ArrowError::ArithmeticOverflow(message) | ArrowError::ComputeError(message) => value(message, place),
         ArrowError::InvalidArgumentError(message) => value(message, place),
+        ArrowError::IoError(message, _) if message.contains(SPILLED) => exhausted(message),
         ArrowError::IoError(message, _) => QueryError::storage("failed to read the bucket", message.clone()),
         other => QueryError::new(QueryErrorKind::Internal, fragment(&other.to_string())),
     }

@@ -1,13 +1,19 @@
 //! SQL over real tables: what a user asks, and what a user reads.
 
 #[cfg(test)]
+mod client;
+#[cfg(test)]
 mod errors;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod printing;
 #[cfg(test)]
 mod reports;
+#[cfg(test)]
+mod server;
 #[cfg(test)]
 mod session;
 #[cfg(test)]

@@ -9,7 +9,7 @@ use millstream_model::arrival::Arrival;
 use millstream_model::column::{Column, ColumnType, reserved};
 use millstream_model::name::{Offset, Partition};
 use millstream_model::record::Stored;
-use millstream_model::stream::{CloseRule, DatePartition, Misfit, Stream, TimeField, TimeUnit};
+use millstream_model::stream::{CloseRule, DatePartition, Misfit, Start, Stream, TimeField, TimeUnit};
 use millstream_model::time::Micros;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +44,7 @@ fn stream() -> Stream {
         column_limit: 256,
         date: DatePartition::Day,
         files: CloseRule { after: Duration::from_secs(60), size: 1 << 27, idle: Duration::from_secs(2) },
+        start: Start::Refuse,
     }
 }
 

@@ -1,7 +1,7 @@
 use super::{Transform, TransformError};
 use crate::schema::{InputSchema, table_schema};
 use millstream_model::column::{Column, ColumnType};
-use millstream_model::stream::{CloseRule, DatePartition, Misfit, Stream};
+use millstream_model::stream::{CloseRule, DatePartition, Misfit, Start, Stream};
 use std::time::Duration;
 
 fn stream(sql: &str) -> Stream {
@@ -25,6 +25,7 @@ fn stream(sql: &str) -> Stream {
         column_limit: 256,
         date: DatePartition::Day,
         files: CloseRule { after: Duration::from_secs(60), size: 1 << 27, idle: Duration::from_secs(2) },
+        start: Start::Refuse,
     }
 }
 

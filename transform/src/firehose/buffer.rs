@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 #[derive(Debug)]
 pub(crate) struct Buffer {
     maker: Maker,
+    heads: BTreeMap<Partition, Mark>,
     marks: BTreeMap<Partition, Mark>,
 }
 
@@ -44,6 +45,8 @@ pub(crate) struct Batch {
     pub(crate) quarantined: RecordBatch,
     pub(crate) ranges: Vec<Decided>,
     pub(crate) mismatches: Vec<Mismatch>,
+    /// The first record of each partition.
+    pub(crate) heads: BTreeMap<Partition, Mark>,
     /// The last record of each partition.
     pub(crate) marks: BTreeMap<Partition, Mark>,
 }
@@ -59,11 +62,15 @@ pub(crate) struct Learned {
 
 impl Buffer {
     pub(crate) fn readings(decoder: Decoder) -> Self {
-        Self { maker: Maker::Readings(Box::new(decoder)), marks: BTreeMap::new() }
+        Self::new(Maker::Readings(Box::new(decoder)))
     }
 
     pub(crate) fn unclaimed(rule: UnclaimedRule) -> Self {
-        Self { maker: Maker::Unclaimed(Unclaimed::new(rule)), marks: BTreeMap::new() }
+        Self::new(Maker::Unclaimed(Unclaimed::new(rule)))
+    }
+
+    fn new(maker: Maker) -> Self {
+        Self { maker, heads: BTreeMap::new(), marks: BTreeMap::new() }
     }
 
     /// Takes records of one partition, in their order. `now` is used only where a record does not say when it was received.
@@ -74,7 +81,8 @@ impl Buffer {
                 Maker::Unclaimed(unclaimed) => unclaimed.push(partition, stored, now),
             }
         }
-        if let Some(last) = records.last() {
+        if let (Some(first), Some(last)) = (records.first(), records.last()) {
+            self.heads.entry(partition).or_insert_with(|| Mark::of(first));
             self.marks.insert(partition, Mark::of(last));
         }
     }
@@ -98,7 +106,7 @@ impl Buffer {
     }
 
     fn take(&mut self) -> Batch {
-        let marks = std::mem::take(&mut self.marks);
+        let (heads, marks) = (std::mem::take(&mut self.heads), std::mem::take(&mut self.marks));
         match &mut self.maker {
             Maker::Readings(decoder) => {
                 let decoded = decoder.finish();
@@ -111,6 +119,7 @@ impl Buffer {
                     mismatches: mismatches
                         .map(|((column, why), count)| Mismatch { column, why: why.to_owned(), count })
                         .collect(),
+                    heads,
                     marks,
                 }
             }
@@ -123,6 +132,7 @@ impl Buffer {
                     quarantined: quarantine_batch(&[]),
                     ranges: decided(&unclaimed.ranges),
                     mismatches: Vec::new(),
+                    heads,
                     marks,
                 }
             }

@@ -2,23 +2,27 @@
 //!
 //! 1. If the columns grew: a commit of the columns alone. A crash after it leaves columns without values.
 //! 2. Files are uploaded under unique names. A crash after it leaves files that no table knows.
+//!    Meanwhile the log is asked whether it is still the one that was claimed.
 //! 3. One commit to the ledger: its files, every owned partition's transaction, the [`Decision`]. This is the moment at which it happened.
 //! 4. One commit to quarantine with the files that the decision names. A crash before it is made good by whoever claims next.
 //! 5. Only then what may be lost: the notice, trimming, a checkpoint.
 
 use super::buffer::{Batch, Learned};
-use super::claim::{Claim, INPUT_SCHEMA, Standing, redo, schema_app};
+use super::claim::{Claim, Standing};
 use super::decision::{Decision, Mark};
 use super::error::FirehoseError;
-use super::status::{Closed, Committed, Progress, Totals};
+use super::ledger::{INPUT_SCHEMA, redo, schema_app};
+use super::status::{Closed, Committed, Progress, Status, Totals};
 use super::work::{Fence, Step, Work};
 use super::{TrimRule, notice};
 use crate::backoff::chain;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use chrono::Utc;
 use millstream_lake::{NewFile, Operation, Outcome, Plan, Table, WriteOptions};
 use millstream_model::column::{fold_column_name, reserved};
-use millstream_model::name::{Partition, QUARANTINE};
+use millstream_model::name::{Offset, Partition, QUARANTINE};
+use millstream_model::time::Micros;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
@@ -36,7 +40,11 @@ pub(crate) async fn flush(
     {
         return Ok(Step::Lost(why));
     }
-    let mut files = upload(work, &claim.ledger, &batch.rows).await?;
+    let uploaded = upload(work, &claim.ledger, &batch.rows);
+    let (mut files, doubt) = tokio::try_join!(uploaded, claim.doubt(work, &batch.heads))?;
+    if let Some(why) = doubt {
+        return Ok(Step::Lost(why));
+    }
     let quarantine = match &claim.quarantine {
         Some(table) => upload(work, table, &batch.quarantined).await?,
         None => Vec::new(),
@@ -64,7 +72,7 @@ pub(crate) async fn flush(
         None => None,
     };
     claim.advance(&decision);
-    let rows = decision.totals();
+    let rows = Totals { files: u64::try_from(count).unwrap_or(u64::MAX), bytes, ..decision.totals() };
     tracing::info!(
         table = work.duty.table(),
         version,
@@ -79,7 +87,7 @@ pub(crate) async fn flush(
         elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         "committed"
     );
-    say_so(work, claim, version, closed, rows).await;
+    say_so(work, claim, &decision, version, rows).await;
     follow_up(work, &claim.ledger, work.duty.table(), version).await;
     if let (Some(table), Some(version)) = (&claim.quarantine, quarantined) {
         follow_up(work, table, QUARANTINE, version).await;
@@ -119,11 +127,11 @@ fn decide(claim: &Claim, batch: Batch, closed: Closed, quarantine: Vec<NewFile>)
 }
 
 fn plan(work: &Work, claim: &Claim, adds: Vec<NewFile>, decision: &Decision) -> Result<Plan, FirehoseError> {
-    let expect = claim.txns(work.duty.table());
+    let expect = claim.txns();
     let mut set: BTreeMap<String, i64> =
         expect.iter().filter_map(|(app, txn)| Some((app.clone(), (*txn)?))).collect();
     for range in &decision.ranges {
-        set.insert(claim.app(work.duty.table(), range.partition), range.last.0);
+        set.insert(claim.app(range.partition), range.last.0);
     }
     Ok(Plan {
         operation: Operation::Append,
@@ -154,7 +162,7 @@ async fn evolve(work: &Work, claim: &mut Claim, learned: &Learned) -> Result<Ste
     }
     let changes = schema_app(table);
     let before = claim.snapshot.txn(&changes);
-    let mut expect = claim.txns(table);
+    let mut expect = claim.txns();
     expect.insert(changes.clone(), before);
     let plan = Plan {
         operation: Operation::Schema,
@@ -233,22 +241,53 @@ impl Claim {
     }
 }
 
-async fn say_so(work: &Work, claim: &Claim, version: i64, closed: Closed, rows: Totals) {
-    let mut progress: BTreeMap<Partition, Progress> = BTreeMap::new();
+async fn say_so(work: &Work, claim: &Claim, decision: &Decision, version: i64, rows: Totals) {
+    let mut ends: BTreeMap<Partition, Offset> = BTreeMap::new();
     for owned in &claim.partitions {
-        let committed = claim.standing.get(&owned.partition).map(|standing| standing.committed);
         match work.log.bounds(owned).await {
-            Ok(bounds) => _ = progress.insert(owned.partition, Progress { committed, next: bounds.next }),
+            Ok(bounds) => _ = ends.insert(owned.partition, bounds.next),
             Err(error) => {
                 tracing::debug!(partition = %owned, error = chain(&error), "the log's end could not be looked up")
             }
         }
     }
+    let at = Micros::from(Utc::now());
     work.report(|status| {
-        status.partitions.extend(progress);
-        status.last_commit = Some(Committed { version, closed, rows });
+        status.last_commit = Some(Committed { version, at, closed: decision.closed, rows });
         status.totals.add(rows);
+        status.count(decision, &ends, at);
     });
+}
+
+impl Status {
+    /// Adds what a commit decided, by partition and by column.
+    fn count(&mut self, decision: &Decision, ends: &BTreeMap<Partition, Offset>, at: Micros) {
+        for range in &decision.ranges {
+            let partition = range.partition;
+            let totals = self.by_partition.entry(partition).or_default();
+            totals.messages += range.messages;
+            totals.readings += range.readings;
+            totals.quarantined += range.quarantined;
+            totals.dropped += range.dropped;
+            let seen = self.partitions.get(&partition).map_or(Offset::ZERO, |progress| progress.next);
+            let progress = Progress {
+                committed: Some(range.last),
+                // What was committed had been there: a look from before says less.
+                next: seen.max(range.last.next()),
+                received_at: decision.marks.get(&partition).and_then(|mark| mark.received_at),
+                committed_at: Some(at),
+            };
+            self.partitions.insert(partition, progress);
+        }
+        for (partition, next) in ends {
+            if let Some(progress) = self.partitions.get_mut(partition) {
+                progress.next = *next;
+            }
+        }
+        for mismatch in &decision.mismatches {
+            *self.mismatches.entry(mismatch.column.clone()).or_default() += mismatch.count;
+        }
+    }
 }
 
 /// What follows a commit and may be lost: the notice, and the checkpoint where one is due.

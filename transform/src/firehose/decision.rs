@@ -5,8 +5,10 @@
 use super::fingerprint::fingerprint;
 use super::status::{Closed, Totals};
 use millstream_lake::NewFile;
+use millstream_model::arrival::ArrivalView;
 use millstream_model::name::{LogTopic, Offset, Partition};
 use millstream_model::record::Stored;
+use millstream_model::time::Micros;
 use millstream_readings::Range;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -23,11 +25,18 @@ const TOLD_MAX: usize = 16;
 pub(crate) struct Mark {
     pub(crate) offset: Offset,
     pub(crate) fingerprint: String,
+    /// When the record was received, where the record itself is at hand.
+    #[serde(skip)]
+    pub(crate) received_at: Option<Micros>,
 }
 
 impl Mark {
     pub(crate) fn of(stored: &Stored) -> Self {
-        Self { offset: stored.offset, fingerprint: fingerprint(&stored.record) }
+        Self {
+            offset: stored.offset,
+            fingerprint: fingerprint(&stored.record),
+            received_at: ArrivalView(&stored.record).received_at(),
+        }
     }
 }
 
@@ -60,7 +69,7 @@ pub(crate) struct Decision {
     pub(crate) epoch: i64,
     pub(crate) closed: Closed,
     pub(crate) ranges: Vec<Decided>,
-    /// Every partition of the log topic that has an outcome, whether or not this flush had messages of it.
+    /// Every partition that the worker owned and that has an outcome, whether or not this flush had messages of it.
     pub(crate) marks: BTreeMap<Partition, Mark>,
     /// Files of the quarantine table that belong to this decision and become visible by the commit there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -174,7 +183,10 @@ mod tests {
             epoch: 2,
             closed: Closed::Idle,
             ranges: vec![range],
-            marks: BTreeMap::from([(Partition(1), Mark { offset: Offset(9), fingerprint: "0a".to_owned() })]),
+            marks: BTreeMap::from([(
+                Partition(1),
+                Mark { offset: Offset(9), fingerprint: "0a".to_owned(), received_at: None },
+            )]),
             quarantine: Vec::new(),
             mismatches: vec![Mismatch {
                 column: "temp".to_owned(),

@@ -3,8 +3,9 @@
 use millstream_lake::LakeError;
 use millstream_log::LogError;
 use millstream_model::fault::Fault;
-use millstream_model::name::{Offset, QUARANTINE, TopicPartition};
+use millstream_model::name::{Offset, TopicPartition};
 use millstream_readings::{SchemaError, TransformError};
+use std::time::Duration;
 use thiserror::Error;
 
 /// Why a firehose stopped. All that passes by itself is tried again and never comes out of `run`, unless the program stops meanwhile.
@@ -13,8 +14,8 @@ pub enum FirehoseError {
     /// The table holds more of the partition than the log does.
     #[error(
         "table {table} holds {partition} up to offset {committed}, but the log ends before offset {next}: it is not the log that the table was filled from, or it has lost its end; \
-         nothing was changed; put the log's directory or the folders of the ingestion bucket back from a backup; or, giving up what the table holds, {}",
-        anew(.table)
+         nothing was changed; put the log or the folders of the ingestion bucket back from a backup; or {}",
+        another(.partition, *.committed)
     )]
     OtherLog {
         /// The table.
@@ -29,9 +30,8 @@ pub enum FirehoseError {
     /// The record at the last committed offset is another than the one that was committed.
     #[error(
         "the record at offset {committed} of {partition} is not the one that was committed to table {table} (fingerprint {found}, expected {expected}): \
-         it is not the log that the table was filled from; nothing was changed; put the log's directory or the folders of the ingestion bucket back from a backup; \
-         or, giving up what the table holds, {}",
-        anew(.table)
+         it is not the log that the table was filled from; nothing was changed; put the log or the folders of the ingestion bucket back from a backup; or {}",
+        another(.partition, *.committed)
     )]
     OtherRecord {
         /// The table.
@@ -48,8 +48,10 @@ pub enum FirehoseError {
     /// Records that were never committed are gone from the log.
     #[error(
         "{partition} begins at offset {first}, but table {table} holds it only up to before offset {wanted}: the records between are gone from the log; \
-         nothing was changed; put the log's directory back from a backup that has them; or, giving up them and what the table and the log hold, {}",
-        all_anew(.table, .partition)
+         nothing was changed; put the log back from a backup that has them; or give them up: `millstream up --accept-gap {}` writes into the table that offsets \
+         {wanted} to {} are lost, and goes on at offset {first}",
+        stream(.partition),
+        .first.0 - 1
     )]
     Gap {
         /// The table.
@@ -60,6 +62,16 @@ pub enum FirehoseError {
         wanted: Offset,
         /// The oldest offset of the log.
         first: Offset,
+    },
+    /// The log has a record and does not give it.
+    #[error("the log did not give the record at offset {offset} of {partition} within {waited:?}")]
+    Silent {
+        /// The partition.
+        partition: TopicPartition,
+        /// The offset.
+        offset: Offset,
+        /// How long it was waited for.
+        waited: Duration,
     },
     /// A table property of ours is not what we wrote.
     #[error("table {table} has {value:?} as its property `{property}`, which should be {expected}")]
@@ -159,9 +171,10 @@ impl FirehoseError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Lake(error) => error.fault(),
-            // Somebody who commits faster has trimmed meanwhile; whether records are really missing is seen when the partitions are owned again.
-            Self::Log(LogError::Trimmed { .. }) => Fault::Reload,
+            // Somebody who commits faster has trimmed meanwhile, or it is another log now: what it is is seen when the partitions are owned again.
+            Self::Log(LogError::Trimmed { .. } | LogError::BeyondEnd { .. }) => Fault::Reload,
             Self::Log(error) => error.fault(),
+            Self::Silent { .. } => Fault::Retry,
             Self::Lost { .. } | Self::Interrupted { .. } => Fault::Reload,
             Self::OtherLog { .. }
             | Self::OtherRecord { .. }
@@ -177,50 +190,65 @@ impl FirehoseError {
     }
 }
 
-/// How a table begins anew with the log that there is. Quarantine is no table for itself: what the streams' last commits put there is looked up in it.
-fn anew(table: &str) -> String {
-    if table == QUARANTINE {
-        return EVERYTHING.to_owned();
-    }
+/// The way on with another log, and what it costs.
+fn another(partition: &TopicPartition, committed: Offset) -> String {
+    let stream = stream(partition);
     format!(
-        "stop the program and move the folder `{table}` of the ingestion bucket away: the table begins anew with what the log holds now"
+        "take this log for what it is: `millstream up --accept-gap {stream}` keeps all rows, writes into the table that what the former log held behind offset {committed} \
+         is lost, and goes on with what this log holds and the former one did not"
     )
 }
 
-/// How a table and its part of the log begin anew.
-fn all_anew(table: &str, partition: &TopicPartition) -> String {
-    if table == QUARANTINE {
-        return EVERYTHING.to_owned();
-    }
-    let topic = &partition.topic;
-    format!(
-        "stop the program and move the folder `{table}` of the ingestion bucket and the folder `{topic}` of the log's directory away: both begin anew"
-    )
+/// What a person calls the stream of a log topic.
+fn stream(partition: &TopicPartition) -> &str {
+    let topic = partition.topic.as_str();
+    topic.strip_prefix("millstream.").unwrap_or(topic)
 }
-
-const EVERYTHING: &str = "stop the program and move all folders of the ingestion bucket and the log's directory away: everything begins anew";
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use millstream_model::name::{LogTopic, Partition, StreamName};
 
-    fn gap(table: &str, topic: LogTopic) -> String {
-        let partition = TopicPartition { topic, partition: Partition(0) };
-        FirehoseError::Gap { table: table.to_owned(), partition, wanted: Offset(3), first: Offset(9) }
-            .to_string()
+    fn place(topic: LogTopic) -> TopicPartition {
+        TopicPartition { topic, partition: Partition(0) }
     }
 
     #[test]
-    fn a_refusal_says_what_a_person_can_do_today() {
-        let topic = "telemetry".parse::<StreamName>().unwrap().log_topic();
+    fn a_refusal_names_the_command_and_what_it_costs() {
+        let partition = place("telemetry".parse::<StreamName>().unwrap().log_topic());
+        let table = "telemetry".to_owned();
+        let gap = FirehoseError::Gap {
+            table: table.clone(),
+            partition: partition.clone(),
+            wanted: Offset(3),
+            first: Offset(9),
+        };
         assert_eq!(
-            gap("telemetry", topic),
+            gap.to_string(),
             "millstream.telemetry/0 begins at offset 9, but table telemetry holds it only up to before offset 3: the records between are gone from the log; \
-             nothing was changed; put the log's directory back from a backup that has them; or, giving up them and what the table and the log hold, \
-             stop the program and move the folder `telemetry` of the ingestion bucket and the folder `millstream.telemetry` of the log's directory away: \
-             both begin anew"
+             nothing was changed; put the log back from a backup that has them; or give them up: `millstream up --accept-gap telemetry` writes into the table that \
+             offsets 3 to 8 are lost, and goes on at offset 9"
         );
-        assert!(gap(QUARANTINE, LogTopic::unrouted()).ends_with(EVERYTHING));
+        let other = FirehoseError::OtherLog { table, partition, committed: Offset(9), next: Offset(4) };
+        assert_eq!(
+            other.to_string(),
+            "table telemetry holds millstream.telemetry/0 up to offset 9, but the log ends before offset 4: it is not the log that the table was filled from, or it \
+             has lost its end; nothing was changed; put the log or the folders of the ingestion bucket back from a backup; or take this log for what it is: \
+             `millstream up --accept-gap telemetry` keeps all rows, writes into the table that what the former log held behind offset 9 is lost, and goes on with \
+             what this log holds and the former one did not"
+        );
+    }
+
+    #[test]
+    fn messages_that_no_stream_claims_have_a_name_there_too() {
+        let partition = place(LogTopic::unrouted());
+        let gap = FirehoseError::Gap {
+            table: "quarantine".to_owned(),
+            partition,
+            wanted: Offset(0),
+            first: Offset(1),
+        };
+        assert!(gap.to_string().contains("--accept-gap unrouted`"), "{gap}");
     }
 }

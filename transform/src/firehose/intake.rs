@@ -74,6 +74,13 @@ impl Intake {
         Ok(())
     }
 
+    /// Where reading stands in the partitions of which the log has more than was read, as far as these ends say.
+    pub(crate) fn behind(&self, end: impl Fn(Partition) -> Option<Offset>) -> BTreeMap<Partition, Offset> {
+        let open = self.lanes.iter().filter(|lane| lane.is_open());
+        let behind = open.filter(|lane| end(lane.partition.partition).is_some_and(|end| lane.next < end));
+        behind.map(|lane| (lane.partition.partition, lane.next)).collect()
+    }
+
     /// Whether everything up to the end was read.
     pub(crate) fn is_drained(&self) -> bool {
         self.lanes.iter().all(|lane| !lane.is_open())

@@ -1,10 +1,12 @@
 //! Log to ingestion bucket, each offset exactly once.
 //!
-//! One worker per log topic owns all its partitions. How it keeps its promise, in the words of the code:
+//! One worker per log topic in each process; together they share its partitions out. How they keep their promise, in the words of the code:
 //!
 //! - The **ledger** is the table whose commits say what became of each offset: the stream's own, or quarantine for messages that no stream claims.
 //!   For every partition it holds a transaction `millstream/{table}/{log topic}/{epoch}/{partition}` whose version is the last offset with an outcome.
-//! - [`claim`] finds out where the ledger stands, finishes what a predecessor left half done, and checks that the log is the one it was filled from.
+//! - [`seat`] is a worker's place among those who share the topic out. It only avoids double work.
+//! - [`claim`] finds out where the [`ledger`] stands, finishes what a predecessor left half done, and checks that the log is the one it was filled from.
+//! - [`gap`] writes down what is missing of the log, where a person accepted that.
 //! - [`worker`] reads from there, decodes into the [`buffer`], and decides when the files close.
 //! - [`commit`] writes a flush: files first, invisible; then one commit with all of them, every partition's transaction, and the [`decision`]; then the
 //!   quarantine's commit, which only repeats what was decided. The commit demands the transactions as they were when the offsets were read, so of two
@@ -18,27 +20,33 @@ mod commit;
 mod decision;
 mod error;
 mod fingerprint;
+mod gap;
 pub(crate) mod intake;
+mod ledger;
 mod notice;
+mod seat;
 mod status;
 #[cfg(test)]
 mod tests;
 mod work;
 mod worker;
 
-pub use claim::{EPOCH, INPUT_SCHEMA, committed};
 pub use error::FirehoseError;
-pub use status::{Closed, Committed, Phase, Progress, Status, Totals};
+pub use gap::{GAPS, GAPS_OMITTED, Gap, GapReason, gaps};
+pub use ledger::{EPOCH, INPUT_SCHEMA, committed};
+pub use status::{Closed, Committed, Incidents, PartitionTotals, Phase, Progress, Status, Totals};
 
 use crate::backoff::{Backoff, chain};
 use millstream_lake::Bucket;
 use millstream_log::{Log, ReadLimit};
 use millstream_model::fault::Fault;
 use millstream_model::stream::Stream;
+use seat::Seat;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use work::{Duty, Fence, Step, Work};
+use worker::{Turn, Worker};
 
 /// How a firehose works, whatever its stream.
 #[derive(Debug, Clone)]
@@ -53,6 +61,11 @@ pub struct Settings {
     pub buffer_max: usize,
     /// How much one read of the log returns: the buffer may exceed its limits by this.
     pub read: ReadLimit,
+    /// The name under which workers in several processes share out a topic's partitions.
+    pub group: String,
+    /// Whether a log that lacks what the table does not have, or that is another one, is accepted where a partition is first claimed in this run. What is missing is
+    /// written into the table ([`gaps`]); another log raises the table's [`EPOCH`]. What goes missing later in the run is refused all the same.
+    pub accept_gap: bool,
 }
 
 impl Default for Settings {
@@ -64,6 +77,8 @@ impl Default for Settings {
             // A file of the default size takes about as much memory again while it is encoded; several streams fill at once.
             buffer_max: 256 * 1024 * 1024,
             read: ReadLimit { records: 4096, bytes: 1024 * 1024 },
+            group: "millstream".to_owned(),
+            accept_gap: false,
         }
     }
 }
@@ -95,7 +110,8 @@ pub enum NoticeRule {
     Store,
 }
 
-/// Carries a stream from its log topic to its table, until `shutdown` is cancelled and everything that was in the log by then is committed.
+/// Carries a stream from its log topic to its table, until `shutdown` is cancelled and everything that was in the log by then is committed. Where several processes
+/// do so under one group's name, each carries its share of the partitions.
 ///
 /// Whatever may pass by itself is tried again, however long it takes, and `status` says so; meanwhile the messages wait in the log.
 ///
@@ -132,22 +148,32 @@ pub async fn run_unrouted(
 
 impl Work {
     async fn run(self) -> Result<(), FirehoseError> {
-        let ended = self.until_drained().await;
+        let ended = tokio::select! {
+            ended = self.until_drained() => ended,
+            never = self.watch_ends() => match never {},
+        };
         self.report(|status| match &ended {
             Ok(()) => (status.phase, status.last_error) = (Phase::Drained, None),
-            Err(error) => (status.phase, status.last_error) = (Phase::Failed, Some(chain(error))),
+            Err(error) => {
+                status.incidents.errors += 1;
+                (status.phase, status.last_error) = (Phase::Failed, Some(chain(error)));
+            }
         });
         ended
     }
 
     async fn until_drained(&self) -> Result<(), FirehoseError> {
+        let mut seat = Seat::default();
         let mut backoff = Backoff::new();
         let mut last_tries = 0;
         loop {
             let commits_before = self.status.borrow().totals.commits;
-            let error = match self.turn().await {
-                Ok(Step::Done(())) => return Ok(()),
-                Ok(Step::Lost(detail)) => FirehoseError::Lost { table: self.duty.table().to_owned(), detail },
+            let ended = self.turn(&mut seat).await;
+            seat.settle(self);
+            let error = match ended {
+                Ok(Turn::Drained) => return Ok(()),
+                Ok(Turn::Reassigned) => continue,
+                Ok(Turn::Lost(detail)) => FirehoseError::Lost { table: self.duty.table().to_owned(), detail },
                 Err(error) if error.fault() == Fault::Stop => return Err(error),
                 Err(error) => error,
             };
@@ -164,11 +190,22 @@ impl Work {
         }
     }
 
-    /// Owns the partitions once, until it has drained them or lost them.
-    async fn turn(&self) -> Result<Step<()>, FirehoseError> {
-        match self.keep_trying("own", || claim::own(self)).await? {
-            Step::Done(owned) => worker::Worker::new(self, owned).run().await,
-            Step::Lost(why) => Ok(Step::Lost(why)),
+    /// Owns a share of the partitions once, until it has drained them, or lost them, or gets another share.
+    async fn turn(&self, seat: &mut Seat) -> Result<Turn, FirehoseError> {
+        let Some(partitions) = seat.partitions(self).await? else { return Ok(Turn::Drained) };
+        let fresh = seat.fresh(&partitions);
+        if gap::accepts(self, &fresh)
+            && let Step::Lost(why) =
+                self.keep_trying("accept", || gap::accept(self, &partitions, &fresh)).await?
+        {
+            return Ok(Turn::Lost(why));
+        }
+        match self.keep_trying("own", || claim::own(self, &partitions)).await? {
+            Step::Done(owned) => {
+                seat.claimed(&partitions);
+                Worker::new(self, seat, owned).run().await
+            }
+            Step::Lost(why) => Ok(Turn::Lost(why)),
         }
     }
 }

@@ -21,7 +21,7 @@ pub(crate) async fn send(work: &Work, table: &str, version: i64) {
     }
     let notice = Notice {
         bucket: work.ingestion.name().to_owned(),
-        key: format!("{table}/_delta_log/{version:020}.json"),
+        key: work.ingestion.noticed_key(&format!("{table}/_delta_log/{version:020}.json")),
         event_time: Some(Micros::from(Utc::now())),
         sequencer: Some(format!("{version:016X}")),
     };

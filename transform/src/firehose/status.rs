@@ -1,15 +1,19 @@
 //! What a firehose says of itself while it runs.
 
 use millstream_model::name::{Offset, Partition};
+use millstream_model::time::Micros;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 /// Where the worker of one log topic stands. The worker alone writes it; anyone may look.
+///
+/// What is counted (`totals`, `by_partition`, `mismatches`, `incidents`) only ever rises while the program runs, also when partitions come and go.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Status {
     /// What it is doing.
     pub phase: Phase,
-    /// Each partition it owns.
+    /// Each partition it owns now.
     pub partitions: BTreeMap<Partition, Progress>,
     /// The last commit, of this run.
     pub last_commit: Option<Committed>,
@@ -17,6 +21,21 @@ pub struct Status {
     pub last_error: Option<String>,
     /// All commits of this run together.
     pub totals: Totals,
+    /// The commits of this run by partition, also of those that others own by now.
+    pub by_partition: BTreeMap<Partition, PartitionTotals>,
+    /// By column: values that did not fit it, in this run. As many columns at most as the stream may have.
+    pub mismatches: BTreeMap<String, u64>,
+    /// What went wrong or had to be done again.
+    pub incidents: Incidents,
+}
+
+impl Status {
+    /// Whether the log of a partition ends before what is committed of it: then it is not the same log any more.
+    pub(crate) fn has_shrunk(&self) -> bool {
+        let shrunk =
+            |progress: &Progress| progress.committed.is_some_and(|committed| progress.next <= committed);
+        self.partitions.values().any(shrunk)
+    }
 }
 
 /// What a worker is doing.
@@ -25,6 +44,8 @@ pub enum Phase {
     /// Finding out where it stands.
     #[default]
     Starting,
+    /// Nothing: others of its group own all partitions.
+    Standby,
     /// Reading and committing.
     Running,
     /// Something failed that may pass; it is tried again. The readings wait in the log.
@@ -42,8 +63,31 @@ pub enum Phase {
 pub struct Progress {
     /// The last offset whose outcome is committed.
     pub committed: Option<Offset>,
-    /// The offset that the log's next record will get, as of the last look.
+    /// The offset that the log's next record will get, as of the last look: every few seconds, also while nothing can be committed.
     pub next: Offset,
+    /// When the record at `committed` was received, where that is known: everything received before it has its outcome.
+    pub received_at: Option<Micros>,
+    /// When the last commit about this partition was made, of this run.
+    pub committed_at: Option<Micros>,
+}
+
+impl Progress {
+    /// How many messages of the log have no outcome yet.
+    #[must_use]
+    pub fn lag(&self) -> u64 {
+        let from = self.committed.map_or(Offset::ZERO, Offset::next);
+        u64::try_from(self.next.0.saturating_sub(from.0)).unwrap_or_default()
+    }
+
+    /// How old what can be queried is: nothing while nothing waits, else the time since the last committed message was received. `None` where that is not known.
+    #[must_use]
+    pub fn freshness(&self, now: Micros) -> Option<Duration> {
+        if self.lag() == 0 {
+            return Some(Duration::ZERO);
+        }
+        let age = now.0.saturating_sub(self.received_at?.0);
+        Some(Duration::from_micros(u64::try_from(age).unwrap_or_default()))
+    }
 }
 
 /// One commit of a flush.
@@ -51,6 +95,8 @@ pub struct Progress {
 pub struct Committed {
     /// The table's version that it made.
     pub version: i64,
+    /// When it was made.
+    pub at: Micros,
     /// Why the files closed.
     pub closed: Closed,
     /// What was in it.
@@ -70,6 +116,10 @@ pub struct Totals {
     pub quarantined: u64,
     /// Messages that gave no reading on purpose: an empty array, or the stream's own `where` kept none.
     pub dropped: u64,
+    /// Files of the table.
+    pub files: u64,
+    /// Bytes of these files.
+    pub bytes: u64,
 }
 
 impl Totals {
@@ -79,7 +129,37 @@ impl Totals {
         self.readings += other.readings;
         self.quarantined += other.quarantined;
         self.dropped += other.dropped;
+        self.files += other.files;
+        self.bytes += other.bytes;
     }
+}
+
+/// How many messages and readings of one partition. Files have rows of several, so they are not counted here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PartitionTotals {
+    /// Messages that were decided about.
+    pub messages: u64,
+    /// Readings written.
+    pub readings: u64,
+    /// Messages quarantined.
+    pub quarantined: u64,
+    /// Messages that gave no reading on purpose.
+    pub dropped: u64,
+}
+
+/// What went wrong or had to be done again, in this run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Incidents {
+    /// Steps that failed, whether or not they were tried again.
+    pub errors: u64,
+    /// Steps that were tried again after a failure.
+    pub retries: u64,
+    /// How often another worker was faster: the buffer was dropped and read again from the log.
+    pub lost: u64,
+    /// How often the share of the partitions changed after the first.
+    pub rebalances: u64,
+    /// Gaps of the log that were accepted and written down.
+    pub gaps: u64,
 }
 
 /// Why the files of a commit closed.
@@ -92,6 +172,8 @@ pub enum Closed {
     Age,
     /// Nothing came for a while.
     Idle,
+    /// Other partitions are to be owned.
+    Rebalance,
     /// The program stops.
     Shutdown,
 }
@@ -104,6 +186,7 @@ impl Closed {
             Self::Size => "size",
             Self::Age => "age",
             Self::Idle => "idle",
+            Self::Rebalance => "rebalance",
             Self::Shutdown => "shutdown",
         }
     }
@@ -112,5 +195,31 @@ impl Closed {
 impl fmt::Display for Closed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lag_counts_what_waits_and_freshness_is_zero_where_nothing_does() {
+        let check = |committed: Option<i64>, next, received_at: Option<i64>, lag, fresh: Option<u64>| {
+            let progress = Progress {
+                committed: committed.map(Offset),
+                next: Offset(next),
+                received_at: received_at.map(Micros),
+                committed_at: None,
+            };
+            assert_eq!(progress.lag(), lag);
+            assert_eq!(progress.freshness(Micros(10)), fresh.map(Duration::from_micros));
+        };
+        check(None, 0, None, 0, Some(0));
+        check(None, 7, None, 7, None);
+        check(Some(4), 7, Some(3), 2, Some(7));
+        check(Some(6), 7, Some(3), 0, Some(0));
+        // The next offset is older than the commit.
+        check(Some(6), 5, None, 0, Some(0));
+        check(Some(4), 7, Some(30), 2, Some(0));
     }
 }

@@ -1,15 +1,18 @@
 //! Regressions of the commit protocol, one a hazard.
 
 mod columns;
-mod ledger;
+mod gaps;
+mod kafka;
 mod model;
+mod places;
+mod shares;
 
-use super::claim::{self, EPOCH};
+use super::claim;
 use super::commit::{flush, lost};
 use super::decision::Decision;
 use super::status::{Closed, Phase, Status};
 use super::work::{Duty, Fence, Step, Work};
-use super::{FirehoseError, Settings, TrimRule};
+use super::{EPOCH, FirehoseError, Settings, TrimRule, ledger};
 use crate::simulation::crash::CrashStore;
 use crate::simulation::world::{Fate, SMALL_FILES, World, origins, stream};
 use arrow::array::AsArray;
@@ -46,7 +49,8 @@ async fn drain(world: &World) -> Result<Status, FirehoseError> {
 }
 
 async fn own(work: &Work) -> claim::Owned {
-    match claim::own(work).await.unwrap() {
+    let partitions = work.log.partitions(&work.duty.topic()).await.unwrap();
+    match claim::own(work, &partitions).await.unwrap() {
         Step::Done(owned) => owned,
         Step::Lost(why) => panic!("lost: {why}"),
     }
@@ -181,7 +185,7 @@ async fn an_old_decision_is_not_quarantined_again() {
     assert!(!old.quarantine.is_empty());
     world.send("d1", "broken again", 1, Fate::Quarantined).await;
     drain(&world).await.unwrap();
-    let redone = claim::redo(&table(&world, QUARANTINE).await, &world.topic(), &old).await.unwrap();
+    let redone = ledger::redo(&table(&world, QUARANTINE).await, &world.topic(), &old).await.unwrap();
     assert!(matches!(redone, Step::Done(None)), "{redone:?}");
     assert_right(&world, "redone").await;
 }

@@ -7,14 +7,19 @@ use crate::backoff::{Backoff, chain};
 use millstream_lake::Bucket;
 use millstream_log::Log;
 use millstream_model::fault::Fault;
-use millstream_model::name::{LogTopic, QUARANTINE};
+use millstream_model::name::{LogTopic, Offset, Partition, QUARANTINE, TopicPartition};
 use millstream_model::stream::Stream;
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// How often a failing step is tried after the program was told to stop: about 15 seconds. What is not committed then stays in the log.
 pub(crate) const DRAIN_ATTEMPTS: u32 = 8;
+
+/// How often the log's end is looked up: often enough for whoever watches the lag, and a request a partition.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Everything a worker was given.
 #[derive(Debug)]
@@ -74,6 +79,42 @@ impl Work {
         self.status.send_modify(change);
     }
 
+    /// Looks, for as long as it is polled, where the log ends, so that what waits is seen also while nothing can be committed.
+    pub(crate) async fn watch_ends(&self) -> Infallible {
+        let topic = self.duty.topic();
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let owned: Vec<Partition> = self.status.borrow().partitions.keys().copied().collect();
+            for partition in owned {
+                let owned = TopicPartition { topic: topic.clone(), partition };
+                match self.log.bounds(&owned).await {
+                    Ok(bounds) => self.saw_end(partition, bounds.next),
+                    Err(error) => {
+                        tracing::debug!(partition = %owned, error = chain(&error), "the log's end could not be looked up")
+                    }
+                }
+            }
+        }
+    }
+
+    /// Returns when the log of an owned partition ends before what is committed of it. Cancel-safe.
+    pub(crate) async fn shrunk(&self) {
+        if self.status.subscribe().wait_for(Status::has_shrunk).await.is_err() {
+            // Its sender is gone, which is ours: nobody will say it any more.
+            std::future::pending().await
+        }
+    }
+
+    fn saw_end(&self, partition: Partition, next: Offset) {
+        self.status.send_if_modified(|status| match status.partitions.get_mut(&partition) {
+            Some(progress) if progress.next != next => {
+                progress.next = next;
+                true
+            }
+            _ => false,
+        });
+    }
+
     /// Repeats a step until it succeeds or fails for good. After shutdown, a bounded number of times.
     pub(crate) async fn keep_trying<T, F, Fut, E>(
         &self,
@@ -120,7 +161,14 @@ impl Work {
             error = text,
             "firehose tries again"
         );
-        self.report(|status| (status.phase, status.last_error) = (Phase::Retrying, Some(text)));
+        self.report(|status| {
+            status.incidents.retries += 1;
+            match error {
+                FirehoseError::Lost { .. } => status.incidents.lost += 1,
+                _ => status.incidents.errors += 1,
+            }
+            (status.phase, status.last_error) = (Phase::Retrying, Some(text));
+        });
         if self.shutdown.is_cancelled() {
             tokio::time::sleep(pause).await;
         } else {

@@ -10,6 +10,7 @@ use crate::backoff::{Backoff, chain};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// One report and what it takes to keep it.
@@ -95,13 +96,19 @@ impl Memory {
         let tables = std::mem::take(&mut self.tables);
         let refreshed = match works.turns.acquire().await {
             Ok(_turn) => {
+                let began = Instant::now();
                 let once = refresh_once(Arc::clone(works), report.clone(), tables);
-                self.attempts.run(works.settings.compute_max, once).await
+                let refreshed = self.attempts.run(works.settings.compute_max, once).await;
+                works.say(&report.name, |status| status.spent += began.elapsed());
+                refreshed
             }
             Err(_) => return None,
         };
         match refreshed {
             Ok((refreshed, tables)) => {
+                if let Refreshed::Replaced { .. } = refreshed {
+                    works.say(&report.name, |status| status.recomputed += 1);
+                }
                 tell(report, refreshed);
                 self.tables = tables;
                 self.backoff = Backoff::new();
@@ -119,7 +126,8 @@ impl Memory {
             tracing::warn!(report = report.name.as_str(), error = text, "a report failed and is tried again");
         }
         works.say(&report.name, |status| {
-            (status.phase, status.last_error) = (ReportPhase::Retrying, Some(text.clone()))
+            (status.phase, status.last_error) = (ReportPhase::Retrying, Some(text.clone()));
+            status.failures += 1;
         });
         self.last_error = Some(text);
         let pause = self.backoff.next();

@@ -1,4 +1,6 @@
 //! Reads notices and wakes whoever keeps a report of the table. Where it stands is kept nowhere: it begins at the end, and the sweep covers the rest.
+//!
+//! Several processes may read the same notices: each reads all of them, and what one has trimmed costs the others a look.
 
 use crate::backoff::{Backoff, chain};
 use crate::firehose::TrimRule;
@@ -7,6 +9,8 @@ use millstream_log::{Log, LogError, ReadLimit};
 use millstream_model::name::{LogTopic, TopicPartition};
 use millstream_model::notice::Notice;
 use millstream_model::record::Stored;
+use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -48,24 +52,39 @@ async fn listen(
     bells: &[Bell],
     trim: TrimRule,
     backoff: &mut Backoff,
-) -> Result<std::convert::Infallible, LogError> {
-    let mut from = std::collections::BTreeMap::new();
+) -> Result<Infallible, LogError> {
+    let mut intake = begin(log, bells).await?;
+    let mut trims = trim == TrimRule::AfterCommit;
+    loop {
+        let (partition, records) = match intake.next(READ).await {
+            // Whoever else reads them was faster, or they were too old.
+            Err(LogError::Trimmed { .. }) => {
+                intake = begin(log, bells).await?;
+                continue;
+            }
+            read => read?,
+        };
+        *backoff = Backoff::new();
+        records.iter().for_each(|stored| ring(bells, stored));
+        let Some(last) = records.last().filter(|_| trims) else { continue };
+        let read = TopicPartition { topic: LogTopic::notices(), partition };
+        if let Err(error) = log.trim(&read, last.offset.next()).await {
+            tracing::warn!(partition = %read, error = chain(&error), "notices that were read cannot be trimmed; they stay from now on");
+            trims = false;
+        }
+    }
+}
+
+/// Begins to read at the end. What was noticed before is covered by one look at everything.
+async fn begin(log: &dyn Log, bells: &[Bell]) -> Result<Intake, LogError> {
+    let mut from = BTreeMap::new();
     for partition in log.partitions(&LogTopic::notices()).await? {
         let next = log.bounds(&partition).await?.next;
         from.insert(partition.partition, (partition, next));
     }
-    let mut intake = Intake::open(log, &from).await?;
-    // What was noticed before is covered by one look at everything.
+    let intake = Intake::open(log, &from).await?;
     bells.iter().for_each(|bell| bell.rings.notify_one());
-    loop {
-        let (partition, records) = intake.next(READ).await?;
-        *backoff = Backoff::new();
-        records.iter().for_each(|stored| ring(bells, stored));
-        if let (TrimRule::AfterCommit, Some(last)) = (trim, records.last()) {
-            let read = TopicPartition { topic: LogTopic::notices(), partition };
-            log.trim(&read, last.offset.next()).await?;
-        }
-    }
+    Ok(intake)
 }
 
 /// The bucket of a notice is not looked at: stores have their own names for it, and to wake a keeper once too often costs one look.

@@ -78,7 +78,7 @@ impl Default for Settings {
             compute_max: Duration::from_secs(10 * 60),
             // A file of a usual size; with its encoding, about twice that in memory.
             chunk_bytes: 64 * 1024 * 1024,
-            // Nobody else reads them, and where the listener stands is kept nowhere.
+            // Where the listener stands is kept nowhere; another process that reads them, too, looks at everything instead. A log that cleans itself keeps them.
             trim: TrimRule::AfterCommit,
         }
     }

@@ -2,6 +2,7 @@
 
 use millstream_model::name::StreamName;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Where every report stands. The keepers write it, each its own report; anyone may look.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,6 +24,12 @@ pub struct ReportStatus {
     pub whole: Option<String>,
     /// The last failure with its causes, until it succeeds again.
     pub last_error: Option<String>,
+    /// How often it was recomputed, in this run.
+    pub recomputed: u64,
+    /// How often that failed, in this run.
+    pub failures: u64,
+    /// Time that looks at it have taken, in this run, those that changed nothing among them.
+    pub spent: Duration,
 }
 
 /// What is done about a report.

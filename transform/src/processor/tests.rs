@@ -4,14 +4,14 @@ use super::refresh::{Look, Refreshed, replace};
 use super::scope::scope;
 use super::tables::Tables;
 use super::{Report, ReportError, ReportPhase, Settings, Status, Works, catch_up, run};
-use crate::firehose::{self, TrimRule};
+use crate::firehose::{self, NoticeRule, TrimRule};
 use crate::simulation::world::{Fate, World};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::TryStreamExt;
 use millstream_lake::faults::FaultyStore;
 use millstream_lake::{Bucket, Operation, Plan, Table, TableDefinition};
 use millstream_log::{Log, ReadLimit};
-use millstream_model::name::LogTopic;
+use millstream_model::name::{LogTopic, TopicPartition};
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -48,6 +48,7 @@ struct Fixture {
     world: World,
     reporting: Bucket,
     reports: Arc<FaultyStore>,
+    notices: NoticeRule,
 }
 
 impl Fixture {
@@ -58,6 +59,7 @@ impl Fixture {
             world: World::new(seed),
             reporting: Bucket::with_store("reporting", url, reports.clone()),
             reports,
+            notices: NoticeRule::Firehose,
         }
     }
 
@@ -74,9 +76,8 @@ impl Fixture {
         shutdown.cancel();
         let (status, _) = watch::channel(firehose::Status::default());
         let (stream, log) = (Arc::clone(&self.world.stream), Arc::new(self.world.log.clone()));
-        firehose::run(firehose::Settings::default(), stream, log, self.world.ingestion(), shutdown, status)
-            .await
-            .unwrap();
+        let settings = firehose::Settings { notices: self.notices, ..firehose::Settings::default() };
+        firehose::run(settings, stream, log, self.world.ingestion(), shutdown, status).await.unwrap();
     }
 
     async fn works(&self) -> Works {
@@ -380,6 +381,68 @@ async fn a_running_processor_follows_with_and_without_notices() {
     assert_ne!(status.phase, ReportPhase::Current);
     shutdown.cancel();
     tokio::time::timeout(Duration::from_secs(5), tasks.join_next()).await.unwrap().unwrap().unwrap().unwrap();
+}
+
+/// Both read the same notices, and each trims them under the other; both replace the same dates, and one of them is refused.
+#[tokio::test(start_paused = true)]
+async fn two_processors_of_the_same_reports_agree() {
+    for (seed, notices) in [(11, NoticeRule::Firehose), (12, NoticeRule::Store)] {
+        let mut fixture = Fixture::new(seed);
+        fixture.notices = notices;
+        let reports = [daily(), report("overall", OVERALL, None)];
+        let shutdown = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        let mut seen = Vec::new();
+        for _ in 0..2 {
+            let (status, watch) = watch::channel(Status::default());
+            seen.push(watch);
+            tasks.spawn(run(
+                Settings::default(),
+                reports.to_vec(),
+                Arc::new(fixture.world.log.clone()),
+                fixture.world.ingestion(),
+                fixture.reporting.clone(),
+                shutdown.clone(),
+                status,
+            ));
+        }
+        for round in 0..5 {
+            for device in ["d1", "d2"] {
+                let seconds = round * 40_000;
+                fixture.world.send(device, r#"{"temp":1}"#, seconds, Fate::Readings(1)).await;
+                fixture.commit().await;
+            }
+            for report in &reports {
+                let version = fixture.source_version().await;
+                for watch in &mut seen {
+                    shows(watch, report, version).await;
+                }
+                fixture.assert_equal(report, &format!("seed {seed}, round {round}")).await;
+            }
+        }
+        let current = |status: &Status| {
+            status
+                .reports
+                .values()
+                .all(|report| report.phase == ReportPhase::Current && report.last_error.is_none())
+        };
+        for watch in &mut seen {
+            watch.wait_for(current).await.unwrap();
+        }
+        shutdown.cancel();
+        while let Some(ended) = tasks.join_next().await {
+            ended.unwrap().unwrap();
+        }
+        let sent = fixture.world.log.bounds(&notices_of(&fixture).await).await.unwrap();
+        assert_eq!(sent.next.0 > 0, notices == NoticeRule::Firehose, "{sent:?}");
+    }
+}
+
+/// The partition of the notices of the stream's table.
+async fn notices_of(fixture: &Fixture) -> TopicPartition {
+    let partitions = fixture.world.log.partitions(&LogTopic::notices()).await.unwrap();
+    let number = usize::try_from(crc32c::crc32c(b"telemetry")).unwrap() % partitions.len();
+    partitions[number].clone()
 }
 
 /// The clock is the real one: what computes is never idle, and a paused clock stands still for it.

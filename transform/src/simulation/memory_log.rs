@@ -1,7 +1,7 @@
 //! A log in memory, with the promises of the real ones but durability.
 
 use async_trait::async_trait;
-use millstream_log::{Bounds, Log, LogError, LogReader, Pending, ReadLimit};
+use millstream_log::{Bounds, Log, LogError, LogReader, Membership, Pending, ReadLimit, Share};
 use millstream_model::name::{LogTopic, Offset, Partition, TopicPartition};
 use millstream_model::record::{Position, Record, Stored};
 use std::collections::HashMap;
@@ -11,6 +11,8 @@ use tokio::sync::watch;
 #[derive(Debug, Clone)]
 pub(crate) struct MemoryLog {
     shared: Arc<Shared>,
+    /// Whoever holds the other end deals the partitions out; `None`: a member has them all.
+    dealt: Option<watch::Receiver<Vec<i32>>>,
 }
 
 #[derive(Debug)]
@@ -35,12 +37,25 @@ impl Kept {
 impl MemoryLog {
     pub(crate) fn new(partitions: i32) -> Self {
         let shared = Shared { partitions, kept: Mutex::default(), appended: watch::Sender::new(()) };
-        Self { shared: Arc::new(shared) }
+        Self { shared: Arc::new(shared), dealt: None }
+    }
+
+    /// The same log for members of a group whose share is what they are dealt.
+    pub(crate) fn dealing(&self, dealt: watch::Receiver<Vec<i32>>) -> Self {
+        Self { dealt: Some(dealt), ..self.clone() }
     }
 
     /// Forgets everything, as when somebody deletes the log's directory.
     pub(crate) fn recreate(&self) {
         self.kept().clear();
+    }
+
+    /// Loses the end of a partition, as when an older copy of it is put back.
+    pub(crate) fn cut(&self, partition: &TopicPartition, next: Offset) {
+        let mut all = self.kept();
+        if let Some(kept) = all.get_mut(partition) {
+            kept.records.truncate(usize::try_from(next.0 - kept.first).unwrap());
+        }
     }
 
     fn kept(&self) -> MutexGuard<'_, HashMap<TopicPartition, Kept>> {
@@ -112,6 +127,53 @@ impl Log for MemoryLog {
         }
         Ok(())
     }
+
+    async fn join(&self, topic: &LogTopic, _group: &str) -> Result<Box<dyn Membership>, LogError> {
+        let all = self.partitions(topic).await?;
+        Ok(match self.dealt.clone() {
+            Some(dealt) => Box::new(Member { all, dealt, first: true }),
+            None => Box::new(OnlyMember(Some(Share::new(all)))),
+        })
+    }
+}
+
+/// Has what it is dealt, whatever others have.
+#[derive(Debug)]
+struct Member {
+    all: Vec<TopicPartition>,
+    dealt: watch::Receiver<Vec<i32>>,
+    first: bool,
+}
+
+#[async_trait]
+impl Membership for Member {
+    async fn next(&mut self) -> Result<Share, LogError> {
+        if !self.first && self.dealt.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+        self.first = false;
+        let dealt = self.dealt.borrow_and_update();
+        let share = self.all.iter().filter(|owned| dealt.contains(&owned.partition.0));
+        Ok(Share::new(share.cloned().collect()))
+    }
+
+    fn committed(&mut self, _partition: &TopicPartition, _next: Offset) {}
+}
+
+/// Has all partitions, for ever.
+#[derive(Debug)]
+struct OnlyMember(Option<Share>);
+
+#[async_trait]
+impl Membership for OnlyMember {
+    async fn next(&mut self) -> Result<Share, LogError> {
+        match self.0.take() {
+            Some(share) => Ok(share),
+            None => std::future::pending().await,
+        }
+    }
+
+    fn committed(&mut self, _partition: &TopicPartition, _next: Offset) {}
 }
 
 #[derive(Debug)]

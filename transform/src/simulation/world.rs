@@ -12,7 +12,7 @@ use millstream_model::arrival::Arrival;
 use millstream_model::column::reserved;
 use millstream_model::name::{LogTopic, Offset, Partition, QUARANTINE};
 use millstream_model::record::Record;
-use millstream_model::stream::{CloseRule, DatePartition, Misfit, Stream};
+use millstream_model::stream::{CloseRule, DatePartition, Misfit, Start, Stream};
 use millstream_model::time::Micros;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -39,6 +39,7 @@ pub(crate) struct World {
     pub(crate) rng: Rng,
     pub(crate) store: Arc<FaultyStore>,
     pub(crate) log: MemoryLog,
+    pub(crate) partitions: i32,
     pub(crate) stream: Arc<Stream>,
     pub(crate) fates: BTreeMap<(Partition, Offset), Fate>,
     fields: u32,
@@ -58,6 +59,7 @@ pub(crate) fn stream(files: CloseRule) -> Stream {
         column_limit: 256,
         date: DatePartition::Day,
         files,
+        start: Start::Refuse,
     }
 }
 
@@ -90,6 +92,7 @@ impl World {
         Self {
             store: Arc::new(FaultyStore::new(Arc::new(InMemory::new()))),
             log: MemoryLog::new(partitions),
+            partitions,
             stream: Arc::new(stream(CloseRule { size, ..SMALL_FILES })),
             fates: BTreeMap::new(),
             fields: 0,

@@ -1,13 +1,14 @@
 //! What a connection does with packets, and with the answers that come back for them.
 
-use super::{Appended, Connection, Durable, Kept, OPEN_MAX, Open, Stored};
+use super::{Appended, Connection, Durable, Fate, Kept, OPEN_MAX, Open, Stored};
 use crate::gateway::Shared;
 use crate::gateway::end::End;
 use crate::gateway::message;
 use crate::gateway::violation::Violation;
 use crate::gateway::wire::{Delivery, Disconnect, Packet, PacketId, Publish, Reply, Version};
+use crate::lifecycle::{Event, Happening};
 use crate::session::SessionError;
-use millstream_log::LogError;
+use millstream_log::{LogError, Pending};
 use millstream_model::name::LogTopic;
 use millstream_model::record::Record;
 use std::sync::Arc;
@@ -44,6 +45,9 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
                 Open::UnderWay => return Ok(()),
             }
         }
+        if !self.identity.may_publish(&publish.topic) {
+            return self.deny(&publish);
+        }
         self.count(delivery)?;
         let route = self.routes.route(&publish.topic, self.claim.client_id(), &self.shared.routes);
         let record = message::record(publish, &route, self.shared.clock.now(), &self.shared.settings);
@@ -54,6 +58,54 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
             Poll::Pending => {
                 self.appending = Some((append, delivery));
                 Ok(())
+            }
+        }
+    }
+
+    /// Its device may not publish this. MQTT 5 has an answer for it, which waits for its turn (MQTT-4.6.0); a message of QoS 0 is dropped and counted. In 3.1.1 an
+    /// answer would say that it was taken, and none would have it sent for ever: the connection ends.
+    fn deny(&mut self, publish: &Publish) -> Result<(), End> {
+        if self.denied == 0 {
+            self.shared.lifecycle.tell(Event {
+                event: Happening::Denied,
+                client_id: self.claim.client_id().to_string(),
+                protocol: self.wire.version().as_str(),
+                address: self.address,
+                reason: "topic_not_authorized",
+                detail: Some(publish.topic.clone()),
+                messages: None,
+                session_present: None,
+                identity: self.identity.name(),
+                denied: None,
+            });
+        }
+        self.denied += 1;
+        self.shared.counters.deny();
+        if self.wire.version() == Version::V3 {
+            return Err(End::NotAuthorized);
+        }
+        if publish.delivery != Delivery::Unconfirmed {
+            self.count(publish.delivery)?;
+            let (answer, decided) = Pending::new();
+            // The other end is in the next line.
+            drop(answer.send(Ok(Vec::new())));
+            self.appends.push(decided, (publish.delivery, Fate::Denied));
+        }
+        Ok(())
+    }
+
+    /// It is the turn of the answer to a message that was denied.
+    pub(super) fn denied(&mut self, delivery: Delivery) {
+        match delivery {
+            Delivery::Unconfirmed => {}
+            Delivery::Confirmed(id) => {
+                self.acknowledged();
+                self.reply(&Reply::Deny(id));
+            }
+            Delivery::Assured(id) => {
+                self.acknowledged();
+                self.open.remove(&id);
+                self.reply(&Reply::DenyReceived(id));
             }
         }
     }
@@ -98,24 +150,25 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
 
     fn under_way(&mut self, appended: Appended, delivery: Delivery) -> Result<(), End> {
         if appended.is_err() && delivery == Delivery::Unconfirmed {
-            self.shared.lost.count(1);
+            self.shared.lose(1);
         }
         let (pending, room) = appended.map_err(End::Log)?;
         self.messages += 1;
-        self.appends.push(pending, (delivery, room));
+        self.appends.push(pending, (delivery, Fate::Stored(room)));
         Ok(())
     }
 
     /// The log has the message, or has failed: then it is not acknowledged, and the connection ends so that the client sends it again.
     pub(super) async fn durable(&mut self, durable: Durable, delivery: Delivery) -> Result<(), End> {
         if durable.is_err() && delivery == Delivery::Unconfirmed {
-            self.shared.lost.count(1);
+            self.shared.lose(1);
         }
         durable.map_err(End::Log)?;
         match delivery {
             Delivery::Unconfirmed => {}
             Delivery::Confirmed(id) => {
                 self.acknowledged();
+                self.shared.counters.acknowledge();
                 self.reply(&Reply::Acknowledge(id));
             }
             Delivery::Assured(id) if self.lasting => {
@@ -159,6 +212,7 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
 
     fn received(&mut self, id: PacketId) {
         self.open.insert(id, Open::Received { counted: true });
+        self.shared.counters.acknowledge();
         self.reply(&Reply::Received(id));
     }
 
@@ -180,9 +234,10 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
 
 /// Waits for room, first among the bytes that may be under way, then in the log. Dropped before it returns, it has appended nothing.
 async fn append(shared: Arc<Shared>, topic: LogTopic, record: Record) -> Appended {
-    let bytes = u32::try_from(record.size()).unwrap_or(u32::MAX).min(shared.settings.in_flight_bytes);
+    let size = record.size();
+    let bytes = u32::try_from(size).unwrap_or(u32::MAX).min(shared.settings.in_flight_bytes);
     let room = Arc::clone(&shared.in_flight).acquire_many_owned(bytes).await;
     let room = room.map_err(|closed| LogError::Unknown { detail: closed.to_string() })?;
     let pending = shared.log.append(&topic, vec![record]).await?;
-    Ok((pending, room))
+    Ok((pending, shared.counters.take(room, size)))
 }

@@ -1,6 +1,6 @@
 //! What is left to do when a connection is over: farewell, session, Will, and letting go of the name, in this order.
 
-use super::{Connection, Kept};
+use super::{Connection, Fate, Kept};
 use crate::gateway::acks::InOrder;
 use crate::gateway::end::End;
 use crate::gateway::wills;
@@ -11,7 +11,7 @@ use millstream_log::Pending;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tracing::{debug, warn};
 
 impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
@@ -36,11 +36,13 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
             detail: end.detail(),
             messages: Some(self.messages),
             session_present: None,
+            identity: self.identity.name(),
+            denied: (self.denied > 0).then_some(self.denied),
         });
         debug!(client_id = &**self.claim.client_id(), reason = end.reason(), "a client is gone");
         drop(self.claim);
         let settings = &self.shared.settings;
-        let lost = async { self.shared.lost.count(count_lost(self.appends, settings.drain_timeout).await) };
+        let lost = async { self.shared.lose(count_lost(self.appends, settings.drain_timeout).await) };
         if end.is_ours() {
             tokio::join!(lost, linger(self.reader, settings.linger_timeout));
         } else {
@@ -68,13 +70,14 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
     /// This takes as long as the log takes; a gateway that stops has its own limit for it.
     async fn settle(&mut self) {
         while self.lasting && self.appends.len() > 0 {
-            let (durable, (delivery, _room)) = self.appends.next().await;
+            let (durable, (delivery, fate)) = self.appends.next().await;
             match (durable, delivery) {
+                _ if matches!(fate, Fate::Denied) => {}
                 (Ok(_), Delivery::Assured(id)) => {
                     let answer = self.shared.sessions.received(self.claim.client_id(), id).await;
                     self.keeping.push(answer, Kept::Received(id));
                 }
-                (Err(_), Delivery::Unconfirmed) => self.shared.lost.count(1),
+                (Err(_), Delivery::Unconfirmed) => self.shared.lose(1),
                 _ => {}
             }
         }
@@ -132,7 +135,7 @@ async fn count_lost<T>(mut appends: InOrder<Pending, (Delivery, T)>, limit: Dura
 
 /// Reads and forgets until the client has closed its end, for a moment: closing a socket with unread bytes in it would reset the connection, and the client
 /// would lose what it was last sent.
-pub(crate) async fn linger<S: AsyncRead>(mut reader: ReadHalf<S>, limit: Duration) {
+pub(crate) async fn linger<R: AsyncRead + Unpin>(mut reader: R, limit: Duration) {
     let mut unread = vec![0; 4096];
     let closed =
         tokio::time::timeout(limit, async { while matches!(reader.read(&mut unread).await, Ok(1..)) {} });

@@ -1,6 +1,7 @@
 //! A device that speaks MQTT by the byte, so that it can also speak it wrongly. It has no code in common with the gateway.
 
 use super::harness::PATIENCE;
+use crate::replay::Wire;
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -9,12 +10,17 @@ pub(super) const PING: &[u8] = &[0xC0, 0];
 pub(super) const PONG: &[u8] = &[0xD0, 0];
 
 pub(super) struct Device {
-    stream: TcpStream,
+    stream: Box<dyn Wire>,
 }
 
 impl Device {
     pub(super) async fn connect(address: SocketAddr) -> Self {
-        Self { stream: TcpStream::connect(address).await.unwrap() }
+        Self::over(Box::new(TcpStream::connect(address).await.unwrap()))
+    }
+
+    /// On a connection that is there.
+    pub(super) fn over(stream: Box<dyn Wire>) -> Self {
+        Self { stream }
     }
 
     pub(super) async fn send(&mut self, bytes: &[u8]) {

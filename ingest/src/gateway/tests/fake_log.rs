@@ -1,7 +1,7 @@
 //! A log in memory whose answers a test can hold back, reorder and refuse.
 
 use async_trait::async_trait;
-use millstream_log::{Bounds, Log, LogError, LogReader, Pending};
+use millstream_log::{Bounds, Log, LogError, LogReader, Membership, Pending};
 use millstream_model::name::{LogTopic, Offset, Partition, TopicPartition};
 use millstream_model::record::{Position, Record};
 use std::sync::Mutex;
@@ -11,7 +11,7 @@ type Answer = oneshot::Sender<Result<Vec<Position>, LogError>>;
 
 /// The lifecycle topic is never held back.
 #[derive(Debug, Default)]
-pub(super) struct FakeLog {
+pub(crate) struct FakeLog {
     state: Mutex<State>,
     changed: Notify,
 }
@@ -27,40 +27,40 @@ struct State {
 
 impl FakeLog {
     /// From now on answers are held back.
-    pub(super) fn hold(&self) {
+    pub(crate) fn hold(&self) {
         self.state.lock().unwrap().holding = true;
     }
 
     /// From now on appends fail with this, or succeed again.
-    pub(super) fn fail(&self, failure: Option<LogError>) {
+    pub(crate) fn fail(&self, failure: Option<LogError>) {
         self.state.lock().unwrap().failure = failure;
     }
 
     /// Waits until so many answers are held back.
-    pub(super) async fn held(&self, count: usize) {
+    pub(crate) async fn held(&self, count: usize) {
         self.until(|state| state.held.len() >= count).await;
     }
 
     /// Waits until so many records are in a topic, and returns them.
-    pub(super) async fn records(&self, topic: &str, count: usize) -> Vec<Record> {
+    pub(crate) async fn records(&self, topic: &str, count: usize) -> Vec<Record> {
         self.until(|state| state.of(topic).len() >= count).await;
         self.state.lock().unwrap().of(topic)
     }
 
     /// Records that are in a topic now.
-    pub(super) fn count(&self, topic: &str) -> usize {
+    pub(crate) fn count(&self, topic: &str) -> usize {
         self.state.lock().unwrap().of(topic).len()
     }
 
     /// Gives the answer that has been held back at this place among those that are left.
-    pub(super) fn answer(&self, place: usize, failure: Option<LogError>) {
+    pub(crate) fn answer(&self, place: usize, failure: Option<LogError>) {
         let answer = self.state.lock().unwrap().held.remove(place);
         // The connection that waited may be gone.
         drop(answer.send(failure.map_or(Ok(Vec::new()), Err)));
     }
 
     /// Gives all answers, and holds none back any more.
-    pub(super) fn release(&self) {
+    pub(crate) fn release(&self) {
         let mut state = self.state.lock().unwrap();
         state.holding = false;
         for answer in state.held.drain(..) {
@@ -122,5 +122,9 @@ impl Log for FakeLog {
 
     async fn trim(&self, _partition: &TopicPartition, _before: Offset) -> Result<(), LogError> {
         Ok(())
+    }
+
+    async fn join(&self, topic: &LogTopic, _group: &str) -> Result<Box<dyn Membership>, LogError> {
+        Err(LogError::Unknown { detail: format!("nobody reads {topic} here") })
     }
 }

@@ -3,7 +3,8 @@
 use super::device::Device;
 use super::fake_log::FakeLog;
 use crate::clock::Clock;
-use crate::gateway::{GatewayError, GatewaySettings, Observer, run};
+use crate::gateway::{GatewayError, GatewaySettings, Listeners, Observer, run};
+use crate::identity::Access;
 use crate::route::tests::stream;
 use crate::route::{Route, Router};
 use crate::session::Sessions;
@@ -31,6 +32,7 @@ pub(super) struct Running {
     pub(super) seen: Arc<Seen>,
     pub(super) shutdown: CancellationToken,
     address: SocketAddr,
+    secure: SocketAddr,
     task: JoinSet<Result<(), GatewayError>>,
 }
 
@@ -82,8 +84,21 @@ impl Running {
     }
 
     pub(super) async fn over(settings: GatewaySettings, sessions: Sessions, log: Arc<FakeLog>) -> Self {
+        Self::knowing(settings, sessions, log, Access::anonymous().unwrap()).await
+    }
+
+    /// A gateway that knows its devices.
+    pub(super) async fn knowing(
+        settings: GatewaySettings,
+        sessions: Sessions,
+        log: Arc<FakeLog>,
+        access: Access,
+    ) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
+        let tls = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let secure = tls.local_addr().unwrap();
+        let tls = access.server().map(|_| tls);
         let clock = Arc::new(ManualClock(AtomicI64::new(1_700_000_000_000_000)));
         let seen = Arc::new(Seen::default());
         let shutdown = CancellationToken::new();
@@ -91,7 +106,8 @@ impl Running {
         let mut task = JoinSet::new();
         task.spawn(run(
             settings,
-            listener,
+            Listeners { plain: Some(listener), tls },
+            Arc::new(access),
             Arc::clone(&log) as _,
             Arc::new(router),
             sessions,
@@ -99,12 +115,22 @@ impl Running {
             Arc::clone(&seen) as _,
             shutdown.clone(),
         ));
-        Self { log, clock, seen, shutdown, address, task }
+        Self { log, clock, seen, shutdown, address, secure, task }
     }
 
     /// A new network connection.
     pub(super) async fn device(&self) -> Device {
         Device::connect(self.address).await
+    }
+
+    /// Where devices connect over TLS.
+    pub(super) fn secure(&self) -> SocketAddr {
+        self.secure
+    }
+
+    /// Where they connect in plain text.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Waits until it has stopped.

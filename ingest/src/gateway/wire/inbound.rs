@@ -2,6 +2,7 @@
 
 use super::{Connect, Delivery, Disconnect, Packet, Publish, Will};
 use crate::gateway::violation::Violation;
+use crate::identity::Password;
 use crate::lifecycle::OWN_TOPICS;
 use bytes::Bytes;
 use millstream_model::topic::{BadTopic, check_publishable};
@@ -31,6 +32,8 @@ pub(super) fn connect_v3(raw: v3::Connect) -> Result<Connect, Violation> {
         session_expiry: if raw.clean_session { 0 } else { u32::MAX },
         packet_max: None,
         authentication: None,
+        user: raw.username.map(|value| text(&value)).transpose()?,
+        password: raw.password.map(|value| Password::new(own(&value))),
     })
 }
 
@@ -59,6 +62,8 @@ pub(super) fn connect_v5(raw: v5::Connect) -> Result<Connect, Violation> {
         session_expiry: raw.session_expiry_interval_secs,
         packet_max: raw.max_packet_size.map(std::num::NonZero::get),
         authentication: raw.auth_method.map(|value| text(&value)).transpose()?,
+        user: raw.username.map(|value| text(&value)).transpose()?,
+        password: raw.password.map(|value| Password::new(own(&value))),
     })
 }
 
@@ -127,7 +132,7 @@ fn check_properties(properties: &PublishProperties) -> Result<(), Violation> {
     check_response_topic(properties.response_topic.as_deref())
 }
 
-/// A copy: the Will outlives the packet, and should not keep all of its bytes in memory.
+/// A copy: a Will outlives the packet, and should not keep all of its bytes in memory.
 fn own(payload: &[u8]) -> Bytes {
     Bytes::copy_from_slice(payload)
 }

@@ -2,6 +2,7 @@
 
 use super::{PacketId, Version};
 use crate::gateway::violation::Violation;
+use crate::identity::access::Denial;
 use bytes::{Bytes, BytesMut};
 use rmqtt_codec::v5::{ConnectAckReason, DisconnectReasonCode, SubscribeAckReason, UnsubscribeAckReason};
 use rmqtt_codec::{MqttCodec, MqttPacket, v3, v5};
@@ -12,6 +13,9 @@ use tokio_util::codec::Encoder;
 /// Why a SUBSCRIBE fails, for those who speak MQTT 5.
 const NO_SUBSCRIPTIONS: &str = "this gateway takes messages and delivers none";
 
+/// Why a message is denied, for those who speak MQTT 5.
+const NOT_ITS_TOPIC: &str = "the topic is not one of the device's own";
+
 /// A packet for a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Reply {
@@ -21,6 +25,10 @@ pub(crate) enum Reply {
     Acknowledge(PacketId),
     /// PUBREC.
     Received(PacketId),
+    /// PUBACK of a message that its device may not publish. 3.1.1 has none that says so.
+    Deny(PacketId),
+    /// PUBREC, likewise.
+    DenyReceived(PacketId),
     /// PUBCOMP.
     Complete {
         id: PacketId,
@@ -74,6 +82,12 @@ pub(crate) enum Refusal {
     SessionStorage,
     #[error("the connection that this one takes over is still waiting for the log")]
     TakeOver,
+    #[error("the Will's topic is not one of the device's own")]
+    WillTopic,
+    #[error("the client identifier's session belongs to somebody else")]
+    Owned,
+    #[error("{0}")]
+    Denied(#[from] Denial),
     #[error("{0}")]
     Violation(#[from] Violation),
 }
@@ -90,14 +104,30 @@ impl Refusal {
             Self::Wills => "will_bytes",
             Self::SessionStorage => "session_storage_failed",
             Self::TakeOver => "take_over_timeout",
+            Self::WillTopic => "will_topic_not_authorized",
+            Self::Owned => "client_identifier_of_another",
+            Self::Denied(denial) => denial.reason(),
             Self::Violation(violation) => violation.reason(),
         }
+    }
+
+    /// Whether somebody may be trying out passwords.
+    pub(crate) fn is_a_guess(&self) -> bool {
+        matches!(self, Self::Denied(Denial::UnknownUser | Denial::WrongPassword))
     }
 
     fn code_v5(&self) -> ConnectAckReason {
         match self {
             Self::Level(_) => ConnectAckReason::UnsupportedProtocolVersion,
-            Self::Nameless | Self::LongClientId(_) => ConnectAckReason::ClientIdentifierNotValid,
+            Self::Nameless | Self::LongClientId(_) | Self::Owned | Self::Denied(Denial::ClientId { .. }) => {
+                ConnectAckReason::ClientIdentifierNotValid
+            }
+            Self::Denied(Denial::UnknownUser | Denial::WrongPassword) => {
+                ConnectAckReason::BadUserNameOrPassword
+            }
+            Self::Denied(Denial::Revoked(_) | Denial::CertificateRevoked) => ConnectAckReason::Banned,
+            Self::Denied(Denial::Busy) => ConnectAckReason::ServerBusy,
+            Self::Denied(_) | Self::WillTopic => ConnectAckReason::NotAuthorized,
             Self::Authentication => ConnectAckReason::BadAuthenticationMethod,
             Self::Connections | Self::Sessions | Self::Wills => ConnectAckReason::QuotaExceeded,
             Self::SessionStorage | Self::TakeOver => ConnectAckReason::ServerUnavailable,
@@ -111,7 +141,14 @@ impl Refusal {
     fn code_v3(&self) -> Option<v3::ConnectAckReason> {
         match self {
             Self::Level(_) => Some(v3::ConnectAckReason::UnacceptableProtocolVersion),
-            Self::Nameless | Self::LongClientId(_) => Some(v3::ConnectAckReason::IdentifierRejected),
+            Self::Nameless | Self::LongClientId(_) | Self::Owned | Self::Denied(Denial::ClientId { .. }) => {
+                Some(v3::ConnectAckReason::IdentifierRejected)
+            }
+            Self::Denied(Denial::UnknownUser | Denial::WrongPassword) => {
+                Some(v3::ConnectAckReason::BadUserNameOrPassword)
+            }
+            Self::Denied(Denial::Busy) => Some(v3::ConnectAckReason::ServiceUnavailable),
+            Self::Denied(_) | Self::WillTopic => Some(v3::ConnectAckReason::NotAuthorized),
             Self::Connections | Self::Sessions | Self::Wills | Self::SessionStorage | Self::TakeOver => {
                 Some(v3::ConnectAckReason::ServiceUnavailable)
             }
@@ -174,7 +211,7 @@ fn packet_v3(reply: &Reply) -> Option<v3::Packet> {
         }
         Reply::Unsubscribed(packet_id, _) => v3::Packet::UnsubscribeAck { packet_id },
         Reply::Pong => v3::Packet::PingResponse,
-        Reply::Disconnect(..) => return None,
+        Reply::Deny(_) | Reply::DenyReceived(_) | Reply::Disconnect(..) => return None,
     };
     Some(packet)
 }
@@ -197,6 +234,8 @@ fn packet_v5(reply: &Reply, with_text: bool) -> v5::Packet {
         Reply::Received(packet_id) => {
             v5::Packet::PublishReceived(v5::PublishAck { packet_id, ..v5::PublishAck::default() })
         }
+        Reply::Deny(packet_id) => v5::Packet::PublishAck(denied(packet_id, with_text)),
+        Reply::DenyReceived(packet_id) => v5::Packet::PublishReceived(denied(packet_id, with_text)),
         Reply::Complete { id, known } => v5::Packet::PublishComplete(v5::PublishAck2 {
             packet_id: id,
             reason_code: if known {
@@ -223,5 +262,14 @@ fn packet_v5(reply: &Reply, with_text: bool) -> v5::Packet {
             reason_string: (with_text && !text.is_empty()).then(|| text.as_str().into()),
             ..v5::Disconnect::new(reason_code)
         }),
+    }
+}
+
+fn denied(packet_id: PacketId, with_text: bool) -> v5::PublishAck {
+    v5::PublishAck {
+        packet_id,
+        reason_code: v5::PublishAckReason::NotAuthorized,
+        reason_string: with_text.then(|| NOT_ITS_TOPIC.into()),
+        ..v5::PublishAck::default()
     }
 }

@@ -9,7 +9,7 @@ use crate::cli::Demo;
 use crate::config::Settings;
 use crate::config::raw::LogFormat;
 use crate::directory::Directory;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, Stages};
 use crate::shutdown::Signals;
 use crate::telemetry;
 use anyhow::{Context, ensure};
@@ -51,7 +51,7 @@ async fn play(options: Demo, stop: CancellationToken) -> anyhow::Result<ExitCode
     let mut found = show::count(&directory, &settings).await?;
     if found < TOTAL && directory.log().exists() {
         // What an earlier demo was acknowledged, and did not live to see in the table, is in the log.
-        Pipeline::start(&settings, &directory, Arc::new(())).await?.drain().await?;
+        Pipeline::start(&settings, &directory, &Stages::all(), Arc::new(())).await?.drain().await?;
         found = show::count(&directory, &settings).await?;
     }
     if found < TOTAL {
@@ -117,7 +117,9 @@ fn open_directory(named: Option<PathBuf>) -> anyhow::Result<Directory> {
 /// As the directory is configured, but on any free port: a demonstration must not meet the user's own broker.
 fn settings(directory: &Directory) -> anyhow::Result<Settings> {
     let mut settings = directory.settings(Some(&directory.config()))?;
-    settings.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    settings.gateway.listen = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    settings.gateway.tls = None;
+    settings.http.listen = None;
     Ok(settings)
 }
 
@@ -128,8 +130,8 @@ async fn publish(
     missing: &Missing,
     stop: CancellationToken,
 ) -> anyhow::Result<Summary> {
-    let mut pipeline = Pipeline::start(settings, directory, Arc::new(())).await?;
-    let address = pipeline.address();
+    let mut pipeline = Pipeline::start(settings, directory, &Stages::all(), Arc::new(())).await?;
+    let address = pipeline.addresses().gateway.context("the gateway does not listen")?;
     say(&format!("gateway    mqtt://{address}, MQTT 5, QoS 1, one client per station\n\n"))?;
     let replayed = tokio::select! {
         replayed = replay::run(replay_settings(address, missing)?, observers(), stop.clone()) => replayed.map_err(anyhow::Error::new),

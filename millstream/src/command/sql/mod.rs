@@ -2,14 +2,13 @@
 
 mod waiting;
 
-use super::quoted;
+use super::{note, quoted};
 use crate::cli::{Format as FormatOption, Sql};
 use crate::directory::Directory;
 use crate::telemetry::chain;
 use anyhow::{Context, ensure};
 use millstream_query::{Format, Layout, Limits, PrintError, QueryError, Session, print, split};
-use std::fmt::Display;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Read};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -103,9 +102,4 @@ fn format(option: FormatOption) -> Format {
         FormatOption::Ndjson => Format::Ndjson,
         FormatOption::Markdown => Format::Markdown,
     }
-}
-
-/// Says something beside the answer, on standard error, so that the answer can be piped.
-fn note(text: &(impl Display + ?Sized)) -> std::io::Result<()> {
-    writeln!(std::io::stderr(), "{text}")
 }

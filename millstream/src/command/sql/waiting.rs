@@ -1,11 +1,13 @@
 //! What was acknowledged and is not in files yet.
 
 use crate::config::Settings;
+use crate::config::log::{Kafka, LogChoice};
 use crate::directory::Directory;
-use anyhow::Context;
+use crate::pipeline::open_kafka;
+use anyhow::{Context, bail};
 use millstream_lake::{Bucket, Snapshot, Table};
 use millstream_log::embedded::Peek;
-use millstream_log::{LogError, ReadLimit};
+use millstream_log::{Bounds, Log, LogError, ReadLimit};
 use millstream_model::name::{Offset, RESERVED_STREAMS, TopicPartition};
 use millstream_model::stream::Stream;
 use millstream_model::time::Micros;
@@ -13,32 +15,83 @@ use millstream_readings::{Decoder, InputSchema};
 use millstream_transform::firehose::{self, INPUT_SCHEMA};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Messages that are decoded to be counted; with more, the count says "more than".
 const COUNTED_MAX: u64 = 100_000;
+
+/// How long Kafka may take to say how much waits: it must not hold up an answer.
+const KAFKA_MAX: Duration = Duration::from_secs(5);
 
 /// One read of the log.
 const STEP: ReadLimit = ReadLimit { records: 4096, bytes: 4 << 20 };
 
 /// Readings that wait in the log.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Waiting {
-    readings: u64,
+    count: u64,
+    /// What is counted.
+    are: &'static str,
     more: bool,
+}
+
+impl Default for Waiting {
+    fn default() -> Self {
+        Self { count: 0, are: "readings", more: false }
+    }
 }
 
 impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (more, are) = (
-            if self.more { "more than " } else { "" },
-            if self.readings == 1 { "reading is" } else { "readings are" },
-        );
-        write!(f, "{more}{} acknowledged {are} not in files yet, and so not in this answer", self.readings)
+        let more = if self.more { "more than " } else { "" };
+        let are = match self.count {
+            1 => format!("{} is", self.are.trim_end_matches('s')),
+            _ => format!("{} are", self.are),
+        };
+        write!(f, "{more}{} acknowledged {are} not in files yet, and so not in this answer", self.count)
     }
 }
 
 /// Counts what waits in the log for a table; `None` if nothing does. It reads the log beside whoever owns it, and changes nothing.
 pub(super) async fn count(
+    directory: &Directory,
+    settings: &Settings,
+    ingestion: &Bucket,
+) -> anyhow::Result<Option<Waiting>> {
+    match &settings.log {
+        LogChoice::Embedded(_) => count_embedded(directory, settings, ingestion).await,
+        LogChoice::Kafka(kafka) => {
+            match tokio::time::timeout(KAFKA_MAX, count_kafka(kafka, settings, ingestion)).await {
+                Ok(counted) => counted,
+                Err(_) => bail!("Kafka at {} did not answer in {} s", kafka.brokers(), KAFKA_MAX.as_secs()),
+            }
+        }
+    }
+}
+
+/// Counts messages by their offsets: reading them would take time and traffic, and nearly every message is one reading.
+async fn count_kafka(
+    kafka: &Kafka,
+    settings: &Settings,
+    ingestion: &Bucket,
+) -> anyhow::Result<Option<Waiting>> {
+    let log = open_kafka(kafka).await?;
+    let mut waiting = Waiting { are: "messages", ..Waiting::default() };
+    for stream in &settings.streams {
+        let snapshot = match Table::open(ingestion, stream.name.as_str()).await? {
+            Some(table) => Some(table.snapshot().await?),
+            None => None,
+        };
+        for partition in log.partitions(&stream.name.log_topic()).await? {
+            let bounds = log.bounds(&partition).await?;
+            waiting.count += beyond(bounds, &partition, snapshot.as_deref());
+        }
+    }
+    log.close().await?;
+    Ok(Some(waiting).filter(|waiting| waiting.count > 0))
+}
+
+async fn count_embedded(
     directory: &Directory,
     settings: &Settings,
     ingestion: &Bucket,
@@ -57,10 +110,10 @@ pub(super) async fn count(
         match settings.streams.iter().find(|stream| stream.name.as_str() == name) {
             Some(stream) => count_partition(&peek, stream, &partition, snapshot.as_deref(), &mut waiting)?,
             // Without its definition a message cannot be decoded; nearly always it is one reading.
-            None => waiting.readings += count_messages(&peek, &partition, snapshot.as_deref())?,
+            None => waiting.count += count_messages(&peek, &partition, snapshot.as_deref())?,
         }
     }
-    Ok(Some(waiting).filter(|waiting| waiting.readings > 0))
+    Ok(Some(waiting).filter(|waiting| waiting.count > 0))
 }
 
 /// The stream whose readings are in a partition; `None` for Millstream's own topics.
@@ -75,9 +128,14 @@ fn count_messages(
     snapshot: Option<&Snapshot>,
 ) -> anyhow::Result<u64> {
     let bounds = peek.bounds(partition).context("failed to look into the log")?;
+    Ok(beyond(bounds, partition, snapshot))
+}
+
+/// How many messages of a partition have no outcome in a version of its table.
+fn beyond(bounds: Bounds, partition: &TopicPartition, snapshot: Option<&Snapshot>) -> u64 {
     let committed = snapshot.and_then(|snapshot| firehose::committed(snapshot, partition));
     let next = committed.map_or(bounds.first, Offset::next);
-    Ok(u64::try_from(bounds.next.0 - next.0).unwrap_or_default())
+    u64::try_from(bounds.next.0.saturating_sub(next.0)).unwrap_or_default()
 }
 
 fn count_partition(
@@ -110,8 +168,8 @@ fn count_partition(
             decoder.push(partition.partition, stored, Micros(0));
         }
         let decoded = decoder.finish();
-        waiting.readings += decoded.ranges.values().map(|range| range.readings).sum::<u64>();
-        if waiting.readings >= COUNTED_MAX {
+        waiting.count += decoded.ranges.values().map(|range| range.readings).sum::<u64>();
+        if waiting.count >= COUNTED_MAX {
             waiting.more = true;
             return Ok(());
         }

@@ -160,6 +160,22 @@ fn a_device_id_may_stand_in_a_field() {
 }
 
 #[test]
+fn a_device_field_that_is_a_declared_column_is_one_and_may_be_required() {
+    let by_field = || {
+        with(|stream| {
+            stream.device_field = Some("tags.name".to_owned());
+            stream.columns = vec![required("tags_name", ColumnType::String)];
+        })
+    };
+    check_in(by_field(), r#"{"tags":{"name":"t1"}}"#, "tags_name=t1");
+    let decoded = decode(by_field(), &[r#"{"tags":{"name":"t1"}}"#]);
+    assert_eq!(super::cell(&decoded.readings, "device_id", 0), "t1");
+    for payload in [r#"{"tags":{"name":null}}"#, r#"{"tags":{}}"#, "{}"] {
+        check_in(by_field(), payload, "!missing_field");
+    }
+}
+
+#[test]
 fn a_cut_payload_and_an_unclaimed_topic() {
     let mut decoder = decoder(stream());
     let cut = Arrival { truncated_from: Some(200_000), ..arrival() };

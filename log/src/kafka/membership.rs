@@ -1,0 +1,388 @@
+//! Sharing out partitions by a Kafka consumer group. Nothing is fetched here, and the group's offsets are for displays of lag.
+//!
+//! One consumer on a thread of its own. Librdkafka's callbacks only write down what the group wants; the thread then does it, and where partitions are to be given
+//! up it waits for their holder first, within a bound. Waiting harms nobody: the member goes on sending its signs of life.
+
+use crate::api::{Membership, Released, Share};
+use crate::error::LogError;
+use crate::kafka::context::Voice;
+use crate::kafka::failure::Attempt;
+use crate::kafka::settings::{KafkaSettings, millis};
+use async_trait::async_trait;
+use millstream_model::name::{LogTopic, Offset, Partition, TopicPartition};
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
+use rdkafka::{ClientContext, Offset as Start, TopicPartitionList};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// So long the thread listens before it looks around.
+const LISTEN: Duration = Duration::from_millis(50);
+
+/// How often a member gives a sign of life. It is also how soon it hears that others came or went.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// The group of this name for a topic. Each topic has its own: so a member that takes its time holds up nobody else's topics.
+pub(crate) fn group_id(group: &str, topic: &LogTopic) -> String {
+    let name = topic.as_str().strip_prefix("millstream.").unwrap_or(topic.as_str());
+    format!("{group}.{name}")
+}
+
+/// A member of a group.
+#[derive(Debug)]
+pub(crate) struct Member {
+    topic: LogTopic,
+    shares: watch::Receiver<View>,
+    /// The number of the share that was returned last.
+    seen: u64,
+    released: Sender<(u64, Released)>,
+    progress: Arc<Progress>,
+    ending: Arc<AtomicBool>,
+}
+
+/// The share as the thread sees it. Written by the thread only.
+#[derive(Debug, Clone, Default)]
+struct View {
+    /// Rises with each share; 0 is none yet.
+    number: u64,
+    partitions: BTreeSet<i32>,
+    /// Whether others wait for what is not in it any more.
+    gives_up: bool,
+    failure: Option<LogError>,
+}
+
+/// How far partitions are committed, as far as it was not told yet. Written by the member, emptied by the thread.
+type Progress = Mutex<BTreeMap<i32, Offset>>;
+
+/// The thread of a member, for whoever waits until it has left.
+#[derive(Debug)]
+pub(crate) struct Chair {
+    ending: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+/// What the group wants of this member.
+#[derive(Debug)]
+enum Wish {
+    Took(Vec<i32>),
+    GiveUp(Vec<i32>),
+    Lost(Vec<i32>),
+}
+
+/// Writes down what the group wants.
+struct Wishes {
+    voice: Voice,
+    wishes: Sender<Wish>,
+    ending: Arc<AtomicBool>,
+}
+
+/// The state of the thread.
+struct Seat {
+    topic: LogTopic,
+    settings: Arc<KafkaSettings>,
+    consumer: BaseConsumer<Wishes>,
+    wishes: Receiver<Wish>,
+    shares: watch::Sender<View>,
+    released: Receiver<(u64, Released)>,
+    progress: Arc<Progress>,
+    ending: Arc<AtomicBool>,
+    withheld: Option<Withheld>,
+}
+
+/// Partitions that are to be given up once their holder has let go.
+struct Withheld {
+    partitions: Vec<i32>,
+    /// The share in which they are missing.
+    share: u64,
+    released: Option<Released>,
+    until: Instant,
+}
+
+impl Member {
+    /// Joins. Whether a broker is there shows at the first share.
+    pub(crate) fn join(
+        settings: &Arc<KafkaSettings>,
+        topic: &LogTopic,
+        group: &str,
+    ) -> Result<(Self, Chair), LogError> {
+        let group = group_id(group, topic);
+        let voice = Voice::new("member");
+        let attempt = Attempt::to(format!("join group {group}"), settings, &voice);
+        let session = settings.session_timeout;
+        let config = settings.client(&[
+            ("group.id", &group),
+            ("partition.assignment.strategy", "cooperative-sticky"),
+            ("session.timeout.ms", &millis(session)),
+            ("heartbeat.interval.ms", &millis(HEARTBEAT.min(session / 3))),
+            (
+                "max.poll.interval.ms",
+                &millis(session.max(settings.release_timeout * 2).max(Duration::from_secs(300))),
+            ),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("auto.offset.reset", "error"),
+            // It is paused before it fetches; and if not, this is little.
+            ("queued.max.messages.kbytes", "1"),
+            ("queued.min.messages", "1"),
+        ])?;
+        let (wishes_in, wishes) = mpsc::channel();
+        let ending = Arc::new(AtomicBool::new(false));
+        let context = Wishes { voice: voice.clone(), wishes: wishes_in, ending: Arc::clone(&ending) };
+        let consumer = BaseConsumer::from_config_and_context(&config, context);
+        let consumer = consumer.map_err(|error| attempt.failed(&error))?;
+        consumer.subscribe(&[topic.as_str()]).map_err(|error| attempt.failed(&error))?;
+        let (shares_in, shares) = watch::channel(View::default());
+        let (released_in, released) = mpsc::channel();
+        let progress = Arc::new(Progress::default());
+        let seat = Seat {
+            topic: topic.clone(),
+            settings: Arc::clone(settings),
+            consumer,
+            wishes,
+            shares: shares_in,
+            released,
+            progress: Arc::clone(&progress),
+            ending: Arc::clone(&ending),
+            withheld: None,
+        };
+        let thread = thread::Builder::new().name("kafka-member".to_owned()).spawn(move || seat.run());
+        match thread {
+            Ok(thread) => {
+                let chair = Chair { ending: Arc::clone(&ending), thread };
+                let topic = topic.clone();
+                Ok((Self { topic, shares, seen: 0, released: released_in, progress, ending }, chair))
+            }
+            Err(error) => Err(LogError::Broker {
+                action: format!("join group {group}"),
+                detail: format!("that no thread can be started: {error}"),
+            }),
+        }
+    }
+}
+
+impl Chair {
+    /// Whether the member was dropped and has left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Has the member leave, and waits until it has: the others get its partitions at once, not when it is taken for dead.
+    pub(crate) fn leave(self) {
+        self.ending.store(true, Ordering::SeqCst);
+        if self.thread.join().is_err() {
+            tracing::error!("the thread of a group's member panicked");
+        }
+    }
+}
+
+impl Drop for Member {
+    /// The thread leaves the group and ends by itself.
+    fn drop(&mut self) {
+        self.ending.store(true, Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl Membership for Member {
+    async fn next(&mut self) -> Result<Share, LogError> {
+        let seen = self.seen;
+        let changed = self.shares.wait_for(|view| view.number != seen || view.failure.is_some()).await;
+        let View { number, partitions, gives_up, failure } = match changed {
+            Ok(view) => view.clone(),
+            Err(_) => return Err(LogError::Closed),
+        };
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        let partition = |number| TopicPartition { topic: self.topic.clone(), partition: Partition(number) };
+        let partitions = partitions.into_iter().map(partition).collect();
+        self.seen = number;
+        if !gives_up {
+            return Ok(Share::new(partitions));
+        }
+        let (share, released) = Share::releasing(partitions);
+        // The thread has ended only if it failed, and the next call says so.
+        drop(self.released.send((number, released)));
+        Ok(share)
+    }
+
+    fn committed(&mut self, partition: &TopicPartition, next: Offset) {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.insert(partition.partition.0, next);
+    }
+}
+
+impl Seat {
+    fn run(mut self) {
+        while !self.ending.load(Ordering::SeqCst) {
+            if let Some(Err(error)) = self.consumer.poll(LISTEN) {
+                self.trouble(&error);
+            }
+            while let Ok(wish) = self.wishes.try_recv() {
+                self.grant(wish);
+            }
+            self.release();
+            self.tell_progress();
+        }
+        // Dropping the consumer gives up everything and leaves the group.
+        self.tell_progress();
+    }
+
+    fn grant(&mut self, wish: Wish) {
+        let mut partitions = self.shares.borrow().partitions.clone();
+        match wish {
+            Wish::Took(taken) => {
+                partitions.extend(taken);
+                self.publish(partitions, false);
+            }
+            Wish::GiveUp(given) => {
+                partitions.retain(|partition| !given.contains(partition));
+                let share = self.publish(partitions, true);
+                let until = Instant::now() + self.settings.release_timeout;
+                self.withheld = Some(Withheld { partitions: given, share, released: None, until });
+            }
+            Wish::Lost(lost) => {
+                tracing::warn!(topic = %self.topic, ?lost, "this member was taken for dead, and others have its partitions");
+                self.withheld = None;
+                partitions.retain(|partition| !lost.contains(partition));
+                self.publish(partitions, false);
+            }
+        }
+    }
+
+    /// Publishes a share, if it is another one than before; returns its number.
+    fn publish(&self, partitions: BTreeSet<i32>, gives_up: bool) -> u64 {
+        self.shares.send_if_modified(|view| {
+            if view.number > 0 && view.partitions == partitions {
+                return false;
+            }
+            view.number += 1;
+            view.partitions = partitions;
+            view.gives_up = gives_up;
+            true
+        });
+        self.shares.borrow().number
+    }
+
+    /// Gives up what is withheld, once its holder has let go or the time is over.
+    fn release(&mut self) {
+        while let Ok((share, released)) = self.released.try_recv() {
+            if let Some(withheld) = self.withheld.as_mut().filter(|withheld| withheld.share == share) {
+                withheld.released = Some(released);
+            }
+        }
+        let Some(withheld) = &mut self.withheld else { return };
+        let let_go = withheld.released.as_mut().is_some_and(Released::is_done);
+        if !let_go && Instant::now() < withheld.until {
+            return;
+        }
+        if !let_go {
+            let partitions = &withheld.partitions;
+            tracing::warn!(topic = %self.topic, ?partitions, "partitions are given up though their holder has not let go in time; it will be fenced");
+        }
+        let assignment = list(&self.topic, &withheld.partitions);
+        self.withheld = None;
+        if let Err(error) = self.consumer.incremental_unassign(&assignment) {
+            tracing::warn!(topic = %self.topic, %error, "partitions could not be given up");
+        }
+    }
+
+    fn tell_progress(&self) {
+        let progress = std::mem::take(&mut *self.progress.lock().unwrap_or_else(PoisonError::into_inner));
+        if progress.is_empty() {
+            return;
+        }
+        let mut offsets = TopicPartitionList::new();
+        for (partition, next) in progress {
+            if let Err(error) =
+                offsets.add_partition_offset(self.topic.as_str(), partition, Start::Offset(next.0))
+            {
+                tracing::debug!(topic = %self.topic, partition, %error, "an offset that cannot be committed");
+            }
+        }
+        if let Err(error) = self.consumer.commit(&offsets, CommitMode::Async) {
+            tracing::debug!(topic = %self.topic, %error, "offsets for displays of lag were not committed");
+        }
+    }
+
+    fn trouble(&self, error: &KafkaError) {
+        let code = error.rdkafka_error_code();
+        let is_final = matches!(error, KafkaError::MessageConsumptionFatal(_))
+            || matches!(
+                code,
+                Some(RDKafkaErrorCode::GroupAuthorizationFailed | RDKafkaErrorCode::TopicAuthorizationFailed)
+            );
+        if is_final {
+            let action = format!("share out {} in a group", self.topic);
+            let failure = Attempt::to(action, &self.settings, &self.consumer.context().voice).failed(error);
+            self.shares.send_modify(|view| view.failure = Some(failure));
+        }
+    }
+}
+
+impl ClientContext for Wishes {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        self.voice.log(level, facility, line);
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        self.voice.stats_raw(statistics);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.voice.error(error, reason);
+    }
+}
+
+impl ConsumerContext for Wishes {
+    /// Called by the thread's own `poll`, and while the consumer closes.
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        error: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
+        let numbers: Vec<i32> = partitions.elements().iter().map(|element| element.partition()).collect();
+        let (wish, done) = if error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            (Wish::Took(numbers), take(consumer, partitions))
+        } else if self.ending.load(Ordering::SeqCst) || consumer.assignment_lost() {
+            (Wish::Lost(numbers), consumer.incremental_unassign(partitions))
+        } else {
+            (Wish::GiveUp(numbers), Ok(()))
+        };
+        if let Err(error) = done {
+            tracing::warn!(?wish, %error, "the group's wish could not be granted");
+        }
+        // Nobody takes wishes when the consumer closes.
+        drop(self.wishes.send(wish));
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
+        if let Err(error) = result {
+            tracing::debug!(%error, "offsets for displays of lag were not committed");
+        }
+    }
+}
+
+/// Takes partitions as the group wants it, and fetches none of them.
+fn take(consumer: &BaseConsumer<Wishes>, partitions: &mut TopicPartitionList) -> KafkaResult<()> {
+    // An offset that has to be looked up first: paused before the answer is there.
+    partitions.set_all_offsets(Start::End)?;
+    consumer.incremental_assign(partitions)?;
+    consumer.pause(partitions)
+}
+
+fn list(topic: &LogTopic, partitions: &[i32]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for partition in partitions {
+        list.add_partition(topic.as_str(), *partition);
+    }
+    list
+}

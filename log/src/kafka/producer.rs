@@ -1,0 +1,273 @@
+//! The idempotent producer, and the thread that hears what became of its records.
+//!
+//! Librdkafka's own queue has no limit: what waits in it is bounded by the log, in bytes, before anything is given to it, so that it never refuses a record
+//! in the middle of an append.
+
+use crate::api::Pending;
+use crate::error::LogError;
+use crate::kafka::append::{Append, Order, Ticket};
+use crate::kafka::context::Voice;
+use crate::kafka::failure::Attempt;
+use crate::kafka::settings::{KafkaSettings, millis};
+use millstream_model::name::{LogTopic, Offset, Partition};
+use millstream_model::record::{Position, Record};
+use rdkafka::ClientContext;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, Message, OwnedHeaders};
+use rdkafka::producer::{
+    BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig,
+};
+use rdkafka::types::RDKafkaErrorCode;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// So long the thread listens before it looks whether it is to end.
+const LISTEN: Duration = Duration::from_millis(50);
+
+/// So long a producer that failed for good may take to give back what it had.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// What librdkafka's limit on one record allows beside the record itself.
+const FRAMING: usize = 64 * 1024;
+
+/// The smallest limit on one record: what librdkafka has by itself.
+const MESSAGE_MAX_LEAST: usize = 1_000_000;
+
+/// Where the outcome of each record is told.
+#[derive(Debug)]
+pub(crate) struct Reports {
+    voice: Voice,
+    order: Arc<Order>,
+    gone: Gone,
+}
+
+/// Topics that the brokers did not know when records were sent there: somebody deleted them. Written by the thread, emptied by who looks them up again.
+type Gone = Arc<Mutex<BTreeSet<LogTopic>>>;
+
+impl ClientContext for Reports {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        self.voice.log(level, facility, line);
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        self.voice.stats_raw(statistics);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.voice.error(error, reason);
+    }
+}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = Box<Ticket>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, ticket: Box<Ticket>) {
+        let unknown = |detail: String| LogError::Unknown { detail };
+        let code = result.as_ref().err().and_then(|(error, _)| error.rdkafka_error_code());
+        if let Some(
+            RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownPartition,
+        ) = code
+        {
+            self.gone.lock().unwrap_or_else(PoisonError::into_inner).insert(ticket.append.topic.clone());
+        }
+        let outcome = match result {
+            Ok(message) if message.offset() >= 0 => {
+                Ok(Position { partition: Partition(message.partition()), offset: Offset(message.offset()) })
+            }
+            Ok(_) => Err(unknown("Kafka confirmed it without saying where it stands".to_owned())),
+            Err((error, _)) => Err(match code {
+                Some(RDKafkaErrorCode::MessageTimedOut) => {
+                    unknown("Kafka did not confirm it in time".to_owned())
+                }
+                Some(code) => unknown(code.to_string()),
+                None => unknown(error.to_string()),
+            }),
+        };
+        self.order.settle(&ticket, outcome);
+    }
+}
+
+/// A producer that is replaced when it has failed for good.
+#[derive(Debug)]
+pub(crate) struct Producer {
+    shared: Arc<Shared>,
+    /// Taken by the first `close`.
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    settings: Arc<KafkaSettings>,
+    voice: Voice,
+    order: Arc<Order>,
+    gone: Gone,
+    /// Replaced by the thread only.
+    current: RwLock<Arc<BaseProducer<Reports>>>,
+    closing: AtomicBool,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Producer").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Producer {
+    /// Makes the client. Whether a broker is there shows later.
+    pub(crate) fn open(settings: Arc<KafkaSettings>) -> Result<Self, LogError> {
+        let voice = Voice::new("producer");
+        let order = Arc::new(Order::default());
+        let gone = Gone::default();
+        let reports = Reports { voice: voice.clone(), order: Arc::clone(&order), gone: Arc::clone(&gone) };
+        let current = RwLock::new(Arc::new(connect(&settings, reports)?));
+        let closing = AtomicBool::new(false);
+        let shared = Arc::new(Shared { settings, voice, order, gone, current, closing });
+        let owned = Arc::clone(&shared);
+        let thread = thread::Builder::new().name("kafka-producer".to_owned()).spawn(move || owned.run());
+        let thread = thread.map_err(|error| LogError::Broker {
+            action: "start the producer's thread".to_owned(),
+            detail: error.to_string(),
+        })?;
+        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// The client, for questions beside appending.
+    pub(crate) fn client(&self) -> Arc<BaseProducer<Reports>> {
+        self.shared.current()
+    }
+
+    /// Whether records could not be sent to a topic because it is not there any more. Says so once.
+    pub(crate) fn is_gone(&self, topic: &LogTopic) -> bool {
+        self.shared.gone.lock().unwrap_or_else(PoisonError::into_inner).remove(topic)
+    }
+
+    pub(crate) fn voice(&self) -> &Voice {
+        &self.shared.voice
+    }
+
+    /// Queues the records, each for its partition. It never waits.
+    pub(crate) fn send(
+        &self,
+        topic: &LogTopic,
+        records: Vec<(i32, Record)>,
+        room: OwnedSemaphorePermit,
+    ) -> Result<Pending, LogError> {
+        let (answer, pending) = Pending::new();
+        let append = Append::new(topic.clone(), self.shared.order.next(), records.len(), answer, room);
+        let producer = self.shared.current();
+        for (place, (partition, record)) in records.iter().enumerate() {
+            let ticket = Box::new(Ticket { append: Arc::clone(&append), place, partition: *partition });
+            let queued = BaseRecord::with_opaque_to(topic.as_str(), ticket)
+                .partition(*partition)
+                .key(&record.key[..])
+                .payload(&record.value[..]);
+            let queued = BaseRecord { headers: headers(record), ..queued };
+            if let Err((error, _)) = producer.send(queued) {
+                let settings = &self.shared.settings;
+                let failure =
+                    Attempt::to(format!("append to {topic}"), settings, &self.shared.voice).failed(&error);
+                if place == 0 {
+                    return Err(failure);
+                }
+                // The records before it are on their way.
+                let detail = format!("only a part of it could be sent: {failure}");
+                append.give_up(place, LogError::Unknown { detail });
+                break;
+            }
+        }
+        Ok(pending)
+    }
+
+    /// Waits until everything is confirmed or given up, and ends the thread.
+    pub(crate) fn close(&self) {
+        self.shared.closing.store(true, Ordering::SeqCst);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the producer's thread panicked");
+        }
+    }
+}
+
+impl Drop for Producer {
+    /// The thread sends what is queued and ends by itself.
+    fn drop(&mut self) {
+        self.shared.closing.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Shared {
+    fn current(&self) -> Arc<BaseProducer<Reports>> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn run(&self) {
+        let mut producer = self.current();
+        while !self.closing.load(Ordering::SeqCst) {
+            producer.poll(LISTEN);
+            if let Some((code, reason)) = producer.client().fatal_error() {
+                tracing::warn!(%code, reason, "the Kafka producer failed for good and is replaced");
+                self.replace(&producer);
+                producer = self.current();
+            }
+        }
+        // Dropping purges what is not sent.
+        if let Err(error) = producer.flush(self.settings.append_timeout + DRAIN) {
+            tracing::warn!(%error, "appends were not confirmed when the log was closed");
+        }
+    }
+
+    /// Fails all that the old producer still has before a new one takes anything: so nothing overtakes it.
+    fn replace(&self, old: &BaseProducer<Reports>) {
+        old.purge(PurgeConfig::default().queue().inflight());
+        if let Err(error) = old.flush(DRAIN) {
+            tracing::warn!(%error, "a Kafka producer that failed did not give back all it had");
+        }
+        let (order, gone) = (Arc::clone(&self.order), Arc::clone(&self.gone));
+        match connect(&self.settings, Reports { voice: self.voice.clone(), order, gone }) {
+            Ok(new) => *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new),
+            // Tried again by the next round.
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "no new Kafka producer");
+                thread::sleep(LISTEN);
+            }
+        }
+    }
+}
+
+fn connect(settings: &KafkaSettings, reports: Reports) -> Result<BaseProducer<Reports>, LogError> {
+    let message_max = (settings.record_max + FRAMING).max(MESSAGE_MAX_LEAST).to_string();
+    let timeout = millis(settings.append_timeout);
+    let config = settings.client(&[
+        ("enable.idempotence", "true"),
+        ("acks", "all"),
+        ("compression.codec", "zstd"),
+        ("linger.ms", "5"),
+        ("message.max.bytes", &message_max),
+        ("message.timeout.ms", &timeout),
+        // The topic was looked up before: if it is gone, it was deleted, and waiting for it helps nobody.
+        ("topic.metadata.propagation.max.ms", "5000"),
+        // No limit: see above.
+        ("queue.buffering.max.messages", "0"),
+        ("queue.buffering.max.kbytes", "2147483647"),
+    ])?;
+    let voice = reports.voice.clone();
+    let attempt = Attempt::to("make a producer", settings, &voice);
+    BaseProducer::from_config_and_context(&config, reports).map_err(|error| attempt.failed(&error))
+}
+
+fn headers(record: &Record) -> Option<OwnedHeaders> {
+    if record.headers.is_empty() {
+        return None;
+    }
+    let headers = OwnedHeaders::new_with_capacity(record.headers.len());
+    let add = |headers: OwnedHeaders, (name, value): &(String, bytes::Bytes)| {
+        headers.insert(Header { key: name, value: Some(&value[..]) })
+    };
+    Some(record.headers.iter().fold(headers, add))
+}

@@ -1,0 +1,163 @@
+//! Reading a partition forwards: what its queue has, checked to be without a gap.
+
+use crate::api::{LogReader, ReadLimit};
+use crate::error::LogError;
+use crate::kafka::KafkaLog;
+use crate::kafka::fetcher::Fetched;
+use async_trait::async_trait;
+use bytes::Bytes;
+use millstream_model::name::{Offset, TopicPartition};
+use millstream_model::record::{Record, Stored};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::types::RDKafkaErrorCode as Code;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// One call returns so many records at most, so that it never keeps a thread of the runtime for long.
+const READ_RECORDS: usize = 10_000;
+
+/// And so many bytes, unless the first record has more by itself.
+const READ_BYTES: usize = 4 * 1024 * 1024;
+
+/// A reader of one partition.
+pub(crate) struct Reader {
+    log: KafkaLog,
+    partition: TopicPartition,
+    /// The offset that the next record must have.
+    next: Offset,
+    fetched: Fetched,
+    /// A record that was taken from the queue and did not fit the limit.
+    held: Option<Stored>,
+    /// Why nothing will follow. Told once what came before it is read, and again if asked again.
+    end: Option<End>,
+}
+
+/// Why a reader cannot go on.
+#[derive(Debug, Clone)]
+enum End {
+    /// The broker does not have the offset: trimmed, or another log.
+    OutOfRange,
+    Failed(LogError),
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader")
+            .field("partition", &self.partition)
+            .field("next", &self.next)
+            .field("end", &self.end)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Reader {
+    pub(crate) fn new(log: KafkaLog, partition: TopicPartition, from: Offset, fetched: Fetched) -> Self {
+        Self { log, partition, next: from, fetched, held: None, end: None }
+    }
+
+    /// What is there now, within the limit.
+    fn take(&mut self, limit: ReadLimit) -> Vec<Stored> {
+        let records_max = limit.records.clamp(1, READ_RECORDS);
+        let bytes_max = limit.bytes.min(READ_BYTES);
+        let mut records = Vec::new();
+        let mut bytes = 0;
+        while records.len() < records_max
+            && let Some(stored) = self.held.take().or_else(|| self.poll())
+        {
+            bytes += stored.record.size();
+            if bytes > bytes_max && !records.is_empty() {
+                self.held = Some(stored);
+                break;
+            }
+            records.push(stored);
+        }
+        records
+    }
+
+    /// The next record of the queue, if there is one.
+    fn poll(&mut self) -> Option<Stored> {
+        while self.end.is_none() {
+            let stored = match self.fetched.queue.poll(std::time::Duration::ZERO)? {
+                Ok(message) => stored(&message),
+                Err(error) => {
+                    self.end = self.end_of(&error);
+                    continue;
+                }
+            };
+            if stored.offset > self.next {
+                let (partition, wanted) = (self.partition.clone(), self.next);
+                self.end = Some(End::Failed(LogError::Missing { partition, wanted, found: stored.offset }));
+            } else if stored.offset == self.next {
+                self.next = stored.offset.next();
+                return Some(stored);
+            }
+        }
+        None
+    }
+
+    fn end_of(&self, error: &KafkaError) -> Option<End> {
+        match error.rdkafka_error_code() {
+            Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => Some(End::OutOfRange),
+            // It goes on by itself.
+            Some(
+                Code::BrokerTransportFailure | Code::AllBrokersDown | Code::OperationTimedOut | Code::Resolve,
+            ) => None,
+            _ => Some(End::Failed(self.log.attempt(format!("read {}", self.partition)).failed(error))),
+        }
+    }
+
+    /// What to say about the end.
+    async fn ended(&self, end: End) -> LogError {
+        match end {
+            End::Failed(error) => error,
+            End::OutOfRange => match self.log.bounds_of(&self.partition).await {
+                Ok(bounds) => {
+                    bounds.check(&self.partition, self.next).err().unwrap_or_else(|| LogError::Broker {
+                        action: format!("read {} from offset {}", self.partition, self.next),
+                        detail: "that it did not have this offset, and now it has it".to_owned(),
+                    })
+                }
+                Err(error) => error,
+            },
+        }
+    }
+}
+
+#[async_trait]
+impl LogReader for Reader {
+    async fn next(&mut self, limit: ReadLimit) -> Result<Vec<Stored>, LogError> {
+        loop {
+            let records = self.take(limit);
+            if !records.is_empty() {
+                return Ok(records);
+            }
+            if let Some(end) = self.end.clone() {
+                return Err(self.ended(end).await);
+            }
+            self.fetched.filled.notified().await;
+        }
+    }
+}
+
+fn stored(message: &BorrowedMessage<'_>) -> Stored {
+    let bytes = |part: Option<&[u8]>| part.map(Bytes::copy_from_slice).unwrap_or_default();
+    let record =
+        Record { key: bytes(message.key()), value: bytes(message.payload()), headers: headers(message) };
+    Stored { offset: Offset(message.offset()), record }
+}
+
+fn headers(message: &BorrowedMessage<'_>) -> Vec<(String, Bytes)> {
+    let Some(headers) = message.headers() else { return Vec::new() };
+    let one = |index| {
+        // The library panics at a name that is not UTF-8, which Kafka's protocol forbids and somebody else's producer may send.
+        let header = catch_unwind(AssertUnwindSafe(|| headers.try_get(index)));
+        if header.is_err() {
+            let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
+            tracing::warn!(topic, partition, offset, "a header whose name is not UTF-8 is left out");
+        }
+        let header = header.ok().flatten()?;
+        Some((header.key.to_owned(), header.value.map(Bytes::copy_from_slice).unwrap_or_default()))
+    };
+    (0..headers.count()).filter_map(one).collect()
+}

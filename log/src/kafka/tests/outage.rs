@@ -1,0 +1,168 @@
+//! The broker stops, dies, comes back; and the producer fails for good.
+
+use super::{first, numbered, read, within};
+use crate::api::{Log, Pending, ReadLimit};
+use crate::contract::ALL;
+use crate::error::LogError;
+use crate::kafka::{KafkaLog, KafkaSettings};
+use millstream_model::name::{LogTopic, Offset};
+use millstream_services::{Service, Services};
+use rdkafka::mocking::MockCluster;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// Appends numbers one after another, as many at once as there is room for, until told to end. What was answered, by number.
+async fn append_on(
+    log: KafkaLog,
+    topic: LogTopic,
+    mut end: tokio::sync::watch::Receiver<bool>,
+) -> BTreeMap<usize, Result<Offset, LogError>> {
+    let mut pending: Vec<(usize, Pending)> = Vec::new();
+    for number in 0.. {
+        if *end.borrow_and_update() {
+            break;
+        }
+        match log.append(&topic, vec![numbered(number)]).await {
+            Ok(append) => pending.push((number, append)),
+            Err(error) => panic!("{number}: {error}"),
+        }
+        tokio::time::sleep(Duration::from_micros(500)).await;
+    }
+    let mut answers = BTreeMap::new();
+    for (number, append) in pending {
+        answers.insert(number, append.await.map(|positions| positions[0].offset));
+    }
+    answers
+}
+
+/// What was confirmed is where it was said to be, and all that is there stands in the order of the calls, once.
+async fn check(log: &KafkaLog, topic: &LogTopic, answers: &BTreeMap<usize, Result<Offset, LogError>>) {
+    let next = within(log.bounds(&first(topic))).await.unwrap().next;
+    let values = read(log, &first(topic), 0, usize::try_from(next.0).unwrap()).await;
+    let numbers: Vec<usize> = values.iter().map(|value| value.parse().unwrap()).collect();
+    assert!(numbers.is_sorted_by(|one, next| one < next), "not in the order of the calls");
+    for (number, answer) in answers {
+        match answer {
+            Ok(offset) => assert_eq!(values[usize::try_from(offset.0).unwrap()], number.to_string()),
+            Err(error) => assert!(matches!(error, LogError::Unknown { .. }), "{error:?}"),
+        }
+    }
+}
+
+fn settings(services: &Services, append_timeout: Duration) -> KafkaSettings {
+    // A little room, so that it is full when nothing is confirmed.
+    KafkaSettings {
+        partitions: 1,
+        append_timeout,
+        queue_bytes: 200_000,
+        ..KafkaSettings::new(&services.kafka)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_stands_still_fails_appends_in_time_and_one_that_dies_loses_nothing() {
+    let test = "a_broker_that_stands_still_fails_appends_in_time_and_one_that_dies_loses_nothing";
+    let Some(own) = Services::own(test, &[Service::Kafka]) else { return };
+    let log = KafkaLog::open(settings(&own, Duration::from_secs(3))).await.unwrap();
+    let topic: LogTopic = "millstream.still".parse().unwrap();
+    log.partitions(&topic).await.unwrap();
+    let (end, ended) = tokio::sync::watch::channel(false);
+    let mut appending = JoinSet::new();
+    appending.spawn(append_on(log.clone(), topic.clone(), ended));
+    until(&log, &topic, 100).await;
+    own.stop(Service::Kafka);
+    // Longer than an append may take: what was on its way fails, and so gives room to the next.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    own.cont(Service::Kafka);
+    let resumed = within(log.bounds(&first(&topic))).await.unwrap().next;
+    until(&log, &topic, resumed.0 + 100).await;
+    end.send(true).unwrap();
+    let answers = within(appending.join_next()).await.unwrap().unwrap();
+    let failed = answers.values().filter(|answer| answer.is_err()).count();
+    assert!(failed > 0, "{} appends, and none failed", answers.len());
+    check(&log, &topic, &answers).await;
+
+    // A reader that was there before goes on behind the outage, and patience is rewarded.
+    let topic: LogTopic = "millstream.dies".parse().unwrap();
+    let patient = KafkaLog::open(settings(&own, Duration::from_secs(60))).await.unwrap();
+    patient.partitions(&topic).await.unwrap();
+    let mut reader = patient.reader(&first(&topic), Offset::ZERO).await.unwrap();
+    let (end, ended) = tokio::sync::watch::channel(false);
+    let mut appending = JoinSet::new();
+    appending.spawn(append_on(patient.clone(), topic.clone(), ended));
+    until(&patient, &topic, 100).await;
+    own.kill_9(Service::Kafka);
+    own.start_again();
+    let resumed = within(patient.bounds(&first(&topic))).await.unwrap().next;
+    until(&patient, &topic, resumed.0 + 100).await;
+    end.send(true).unwrap();
+    let answers = within(appending.join_next()).await.unwrap().unwrap();
+    assert!(answers.values().all(Result::is_ok), "{:?}", answers.values().find(|answer| answer.is_err()));
+    check(&patient, &topic, &answers).await;
+    let mut next = 0;
+    while next < i64::try_from(answers.len()).unwrap() {
+        for stored in within(reader.next(ALL)).await.unwrap() {
+            assert_eq!(stored.offset, Offset(next));
+            next += 1;
+        }
+    }
+
+    // While nothing answers, appends wait for room; one that is dropped while it waits has appended nothing.
+    own.stop(Service::Kafka);
+    let before = next;
+    let mut taken = 0;
+    while let Ok(append) = tokio::time::timeout(
+        Duration::from_secs(1),
+        patient.append(&topic, vec![numbered(1_000_000 + taken)]),
+    )
+    .await
+    {
+        drop(append.unwrap());
+        taken += 1;
+        assert!(taken < 10_000, "there is no bound");
+    }
+    own.cont(Service::Kafka);
+    until(&patient, &topic, before + i64::try_from(taken).unwrap()).await;
+    let behind = within(patient.append(&topic, vec![numbered(7)])).await.unwrap();
+    assert_eq!(within(behind).await.unwrap()[0].offset, Offset(before + i64::try_from(taken).unwrap()));
+}
+
+/// Waits until the log has so many records.
+async fn until(log: &KafkaLog, topic: &LogTopic, count: i64) {
+    let mut reader = within(log.reader(&first(topic), Offset::ZERO)).await.unwrap();
+    let mut next = 0;
+    while next < count {
+        let read = within(reader.next(ReadLimit { records: 1000, bytes: usize::MAX })).await.unwrap();
+        next = read.last().unwrap().offset.0 + 1;
+    }
+}
+
+/// A real broker cannot be made to do this: a cluster that is a part of librdkafka answers as it is told.
+#[tokio::test]
+async fn a_producer_that_failed_for_good_is_replaced() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("millstream.fatal", 1, 1).unwrap();
+    let denied = RDKafkaRespErr::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED;
+    cluster.request_errors(RDKafkaApiKey::InitProducerId, &[denied]);
+    let settings = KafkaSettings { partitions: 1, ..KafkaSettings::new(cluster.bootstrap_servers()) };
+    let log = KafkaLog::open(settings).await.unwrap();
+    let topic: LogTopic = "millstream.fatal".parse().unwrap();
+    let (mut number, mut failed) = (0, 0);
+    let offset = within(async {
+        loop {
+            number += 1;
+            match log.append(&topic, vec![numbered(number)]).await {
+                Ok(pending) => match pending.await {
+                    Ok(positions) => return positions[0].offset,
+                    Err(_) => failed += 1,
+                },
+                Err(_) => failed += 1,
+            }
+        }
+    })
+    .await;
+    assert_eq!(offset, Offset::ZERO, "{failed} appends failed before, and left nothing");
+    assert_eq!(read(&log, &first(&topic), 0, 1).await, [number.to_string()]);
+}

@@ -1,0 +1,50 @@
+//! Ingestion bucket to reporting bucket, by report.
+
+use super::family::{Family, label};
+use crate::pipeline::Observed;
+use millstream_transform::processor::{ReportPhase, Status};
+use std::ops::Deref;
+
+/// What may be done about a report, in the words of the label `phase`.
+const PHASES: [(ReportPhase, &str); 4] = [
+    (ReportPhase::Waiting, "waiting"),
+    (ReportPhase::Computing, "computing"),
+    (ReportPhase::Current, "current"),
+    (ReportPhase::Retrying, "retrying"),
+];
+
+pub(super) fn families(observed: &Observed) -> Vec<Family> {
+    let Some(status) = &observed.processor else { return Vec::new() };
+    of(status.borrow().deref())
+}
+
+fn of(status: &Status) -> Vec<Family> {
+    let mut phases = Family::gauge(
+        "millstream_report_phase",
+        "1 for what is done about a report, 0 for what is not: retrying means that it fails and is tried again",
+    );
+    let mut version = Family::gauge("millstream_report_version", "Version of the report's table");
+    let mut source =
+        Family::gauge("millstream_report_source_version", "Version of its source that a report shows");
+    for (name, report) in &status.reports {
+        for (phase, word) in PHASES {
+            phases.count([label("report", name), label("phase", word)], u64::from(report.phase == phase));
+        }
+        if let Some(own) = report.version {
+            version.count([label("report", name)], u64::try_from(own).unwrap_or_default());
+        }
+        for (table, shown) in &report.sources {
+            let labels = [label("report", name), label("source", table)];
+            source.count(labels, u64::try_from(*shown).unwrap_or_default());
+        }
+    }
+    let mut recomputed = Family::counter("millstream_report_runs", "How often a report was recomputed");
+    let mut failures = Family::counter("millstream_report_failures", "How often that failed");
+    let mut spent = Family::counter("millstream_report_seconds", "Time that looks at a report have taken");
+    for (name, report) in &status.reports {
+        recomputed.count([label("report", name)], report.recomputed);
+        failures.count([label("report", name)], report.failures);
+        spent.value([label("report", name)], report.spent.as_secs_f64());
+    }
+    vec![phases, version, source, recomputed, failures, spent]
+}

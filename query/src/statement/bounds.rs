@@ -1,0 +1,270 @@
+//! How large a question may be. What no person writes would cost stack or time before any limit of a session can end it: planning never pauses.
+
+use crate::error::{Place, QueryError, QueryErrorKind};
+use datafusion::sql::parser::Statement as Parsed;
+use sqlparser::ast::{Expr, Function, ObjectName, Query, Visit, Visitor};
+use sqlparser::dialect::GenericDialect;
+use sqlparser::keywords::Keyword;
+use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+/// Words, numbers and signs of a statement. Longer ones are lists of values, of which this leaves room for 25,000.
+const TOKENS_MAX: usize = 50_000;
+
+/// Operators that stand in one another, as in `a + b + c`: each is a step down for whatever walks through the expression, and the engine's way of naming a column
+/// takes up to 8 KiB of stack for a step. A thread has 2 MiB.
+const OPERATORS_MAX: usize = 120;
+
+/// Queries joined by UNION and the like, and tables by JOIN.
+const JOINED_MAX: usize = 100;
+
+/// Tables that a statement reads, those of a common table expression counted where it is defined and as often as it is named: ten of them, each naming the one
+/// before twice, are a thousand.
+const TABLES_MAX: u64 = 250;
+
+/// Columns of all the CUBEs: each doubles the groupings.
+const CUBED_MAX: usize = 8;
+
+/// Judges the text before it is parsed.
+pub(super) fn check_text(sql: &str) -> Result<(), QueryError> {
+    // What is no SQL the parser explains better.
+    let Ok(tokens) = Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location() else { return Ok(()) };
+    let mut size = Size::default();
+    for token in &tokens {
+        size.take(token)?;
+    }
+    Ok(())
+}
+
+/// What was met so far.
+#[derive(Debug)]
+struct Size {
+    tokens: usize,
+    joined: usize,
+    /// For each open bracket, and for the statement: operators since it began, or since its last comma.
+    operators: Vec<usize>,
+    /// The sum of `operators`.
+    nested: usize,
+}
+
+impl Default for Size {
+    fn default() -> Self {
+        Self { tokens: 0, joined: 0, operators: vec![0], nested: 0 }
+    }
+}
+
+impl Size {
+    fn take(&mut self, token: &TokenWithSpan) -> Result<(), QueryError> {
+        match &token.token {
+            Token::Whitespace(_) | Token::EOF => return Ok(()),
+            Token::LParen | Token::LBracket | Token::LBrace => self.operators.push(0),
+            Token::RParen | Token::RBracket | Token::RBrace => self.close(),
+            Token::Comma | Token::SemiColon => self.begin_item(),
+            Token::Word(word) if is_join(word.keyword) => self.joined += 1,
+            Token::Word(word) if !is_operator(word.keyword) => {}
+            Token::Number(..)
+            | Token::SingleQuotedString(_)
+            | Token::DoubleQuotedString(_)
+            | Token::Period => {}
+            _ => {
+                *self.item() += 1;
+                self.nested += 1;
+            }
+        }
+        self.tokens += 1;
+        let judged = [
+            (self.tokens > TOKENS_MAX, "it has more words and signs", TOKENS_MAX),
+            (self.nested > OPERATORS_MAX, "it has more operators in one expression", OPERATORS_MAX),
+            (self.joined > JOINED_MAX, "it joins or unites more", JOINED_MAX),
+        ];
+        match judged.into_iter().find(|(beyond, ..)| *beyond) {
+            None => Ok(()),
+            Some((_, what, most)) => {
+                Err(too_large(what, most as u64).at(Place::of_span(token.span), "one too many"))
+            }
+        }
+    }
+
+    /// The operators of the innermost bracket.
+    fn item(&mut self) -> &mut usize {
+        if self.operators.is_empty() {
+            self.operators.push(0);
+        }
+        let last = self.operators.len() - 1;
+        &mut self.operators[last]
+    }
+
+    fn begin_item(&mut self) {
+        self.nested -= std::mem::take(self.item());
+    }
+
+    fn close(&mut self) {
+        self.nested -= self.operators.pop().unwrap_or(0);
+    }
+}
+
+fn is_join(keyword: Keyword) -> bool {
+    matches!(keyword, Keyword::JOIN | Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT | Keyword::MINUS)
+}
+
+fn is_operator(keyword: Keyword) -> bool {
+    const OPERATORS: [Keyword; 17] = [
+        Keyword::AND,
+        Keyword::AT,
+        Keyword::BETWEEN,
+        Keyword::COLLATE,
+        Keyword::DIV,
+        Keyword::ESCAPE,
+        Keyword::ILIKE,
+        Keyword::IN,
+        Keyword::IS,
+        Keyword::LIKE,
+        Keyword::NOTNULL,
+        Keyword::OR,
+        Keyword::OVERLAPS,
+        Keyword::REGEXP,
+        Keyword::RLIKE,
+        Keyword::SIMILAR,
+        Keyword::XOR,
+    ];
+    OPERATORS.contains(&keyword)
+}
+
+fn too_large(what: &str, most: u64) -> QueryError {
+    QueryError::new(QueryErrorKind::Forbidden, format!("the statement is too large: {what} than {most}"))
+}
+
+/// Judges how many tables would be read, and in how many ways grouped.
+pub(super) fn check_tables(parsed: &Parsed) -> Result<(), QueryError> {
+    let mut tables = Tables::default();
+    match parsed {
+        Parsed::Statement(ast) => _ = ast.visit(&mut tables),
+        Parsed::Explain(explain) => return check_tables(&explain.statement),
+        Parsed::CreateExternalTable(_) | Parsed::CopyTo(_) | Parsed::Reset(_) => {}
+    }
+    match tables {
+        Tables { fixed: true, .. } => {
+            Err(QueryError::new(QueryErrorKind::Forbidden, "a cast to a type of fixed size is not supported"))
+        }
+        Tables { cubed, .. } if cubed > CUBED_MAX => {
+            Err(too_large("its CUBEs have more columns", CUBED_MAX as u64)
+                .hint("name the groupings: GROUPING SETS"))
+        }
+        Tables { read, .. } if read <= TABLES_MAX => Ok(()),
+        _ => Err(too_large("its tables, each counted as often as it is read, are more", TABLES_MAX)
+            .hint("a WITH query is computed anew wherever it is named")),
+    }
+}
+
+/// Counts tables. Names are not scoped: where the same one is defined twice, the later definition counts from there on.
+#[derive(Debug, Default, Clone)]
+struct Tables {
+    read: u64,
+    cubed: usize,
+    /// Whether something is cast to a type that has a size of its own.
+    fixed: bool,
+    defined: HashMap<String, u64>,
+}
+
+impl Tables {
+    fn of(&self, query: &Query) -> u64 {
+        let mut inner = Self { defined: self.defined.clone(), ..Self::default() };
+        _ = query.visit(&mut inner);
+        inner.read
+    }
+}
+
+fn named(function: &Function, name: &str) -> bool {
+    function.name.to_string().trim_matches('"').eq_ignore_ascii_case(name)
+}
+
+impl Visitor for Tables {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        for defined in query.with.iter().flat_map(|with| &with.cte_tables) {
+            let read = self.of(&defined.query);
+            self.defined.insert(defined.alias.name.value.to_lowercase(), read.max(1));
+            if read > TABLES_MAX {
+                self.read = read;
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::Cube(columns) => self.cubed += columns.len(),
+            // `FixedSizeList(2000000000, Int64)` has so many places whatever is put into them.
+            Expr::Function(function)
+                if named(function, "arrow_cast") || named(function, "arrow_try_cast") =>
+            {
+                self.fixed |= function.to_string().to_lowercase().contains("fixedsize");
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<()> {
+        let read = self.defined.get(&relation.to_string().to_lowercase()).copied().unwrap_or(1);
+        self.read = self.read.saturating_add(read);
+        match self.read > TABLES_MAX {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::statement::Question;
+
+    fn check(sql: &str, expected: Option<&str>) {
+        let found = Question::parse(sql).err().map(|error| error.to_string());
+        let begin = &sql[..sql.len().min(60)];
+        match (found, expected) {
+            (None, None) => {}
+            (Some(found), Some(expected)) => assert!(found.contains(expected), "{begin}: {found}"),
+            (found, expected) => panic!("{begin}: {found:?} instead of {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn a_statement_has_so_many_words_and_operators() {
+        let chain =
+            |count: usize, operator: &str| format!("select 1{}", format!("{operator}1").repeat(count));
+        check(&chain(OPERATORS_MAX, " + "), None);
+        for operator in [" + ", " or ", "::int::", " is true is ", " in (1) in ", " || ", "=", " like "] {
+            check(&chain(10_000, operator), Some("too large"));
+        }
+        check(&format!("select {}", vec!["a + b"; 1_000].join(", ")), None);
+        check(&format!("select f({}) + 1", vec!["a + b"; 1_000].join(", ")), None);
+        check(&format!("select {}1{}", "(1 + ".repeat(20), ")".repeat(20)), None);
+        check(&format!("select {}1{}", "(1 + ".repeat(4_000), ")".repeat(4_000)), Some("too large"));
+        check(&format!("select 1 in ({})", vec!["1"; 20_000].join(",")), None);
+        check(&format!("select 1 in ({})", vec!["1"; 30_000].join(",")), Some("words and signs"));
+        check(&vec!["select 1"; 101].join(" union all "), None);
+        check(&vec!["select 1"; 102].join(" union all "), Some("joins or unites"));
+        check(")))", Some("expected"));
+    }
+
+    #[test]
+    fn a_table_counts_as_often_as_it_is_read() {
+        let doubling = |count: usize| {
+            let step = |index: usize| format!("t{} as (select 1 from t{index} a, t{index} b)", index + 1);
+            let steps: Vec<_> = (0..count).map(step).collect();
+            format!("with t0 as (select 1), {} select 1 from T{count}", steps.join(", "))
+        };
+        check(&doubling(6), None);
+        check(&doubling(7), Some("as often as it is read"));
+        check(&doubling(90), Some("as often as it is read"));
+        check(&format!("explain {}", doubling(90)), Some("as often as it is read"));
+        check("select 1 from t group by cube (a, b, c, d), cube (e, f, g, h)", None);
+        check("select 1 from t group by cube (a, b, c, d), cube (e, f, g, h, i)", Some("CUBEs"));
+        check(&format!("select 1 from {}", vec!["t"; 251].join(", ")), Some("as often as it is read"));
+    }
+}

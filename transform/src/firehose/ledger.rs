@@ -1,0 +1,179 @@
+//! The ledger of a log topic: how its table is made, what its transactions are called, and which decisions stand last in it.
+
+use super::commit::lost;
+use super::decision::Decision;
+use super::error::FirehoseError;
+use super::work::{Step, Work};
+use millstream_lake::{Operation, Outcome, Plan, Snapshot, Table, TableDefinition};
+use millstream_model::column::reserved;
+use millstream_model::name::{LogTopic, Offset, Partition, QUARANTINE, TopicPartition};
+use millstream_model::stream::Stream;
+use millstream_readings::{InputSchema, TransformError, quarantine_schema, table_schema};
+use std::collections::BTreeMap;
+
+/// Table property: what the stream's columns are known to be.
+pub const INPUT_SCHEMA: &str = "millstream.input_schema";
+
+/// Table property: a number in the names of the table's transactions. A table that begins anew, or goes on with another log, has another one than before, so
+/// that what is known of the former offsets does not count. Absent is 0.
+pub const EPOCH: &str = "millstream.epoch";
+
+/// The transaction that holds the last offset of a partition with an outcome in a table.
+pub(crate) fn app(table: &str, topic: &LogTopic, epoch: i64, partition: Partition) -> String {
+    format!("millstream/{table}/{topic}/{epoch}/{partition}")
+}
+
+/// The last offset of a partition that has an outcome in this version of its stream's table; `None` if none has. What comes after it waits in the log.
+#[must_use]
+pub fn committed(snapshot: &Snapshot, partition: &TopicPartition) -> Option<Offset> {
+    let epoch = snapshot.property(EPOCH).map_or(Some(0), |text| text.parse().ok())?;
+    snapshot.txn(&app(snapshot.table(), &partition.topic, epoch, partition.partition)).map(Offset)
+}
+
+/// The transaction that counts changes of a table's columns and properties.
+pub(crate) fn schema_app(table: &str) -> String {
+    format!("millstream/{table}/schema")
+}
+
+/// The epoch that a table's property says.
+pub(crate) fn epoch(table: &str, snapshot: &Snapshot) -> Result<i64, FirehoseError> {
+    let Some(text) = snapshot.property(EPOCH) else { return Ok(0) };
+    let wrong = || FirehoseError::Property {
+        table: table.to_owned(),
+        property: EPOCH,
+        value: text.to_owned(),
+        expected: "a number",
+    };
+    text.parse().ok().filter(|epoch| *epoch >= 0).ok_or_else(wrong)
+}
+
+/// The transaction of a log topic's partition in a table, by its name.
+#[derive(Debug)]
+pub(crate) struct App<'s> {
+    pub(crate) epoch: i64,
+    pub(crate) partition: Partition,
+    pub(crate) name: &'s str,
+}
+
+/// The transactions of a log topic's partitions in a table, of all epochs.
+pub(crate) fn apps<'s>(snapshot: &'s Snapshot, topic: &LogTopic) -> impl Iterator<Item = App<'s>> {
+    let prefix = format!("millstream/{}/{topic}/", snapshot.table());
+    snapshot.txns().filter_map(move |(name, _)| {
+        let (epoch, partition) = name.strip_prefix(&prefix)?.split_once('/')?;
+        Some(App { epoch: epoch.parse().ok()?, partition: Partition(partition.parse().ok()?), name })
+    })
+}
+
+/// The stream's table, made if there is none: in an epoch of which quarantine knows nothing yet.
+pub(crate) async fn open_table(
+    work: &Work,
+    stream: &Stream,
+    quarantine: &Table,
+) -> Result<Table, FirehoseError> {
+    let name = stream.name.as_str();
+    if let Some(table) = Table::open(&work.ingestion, name).await? {
+        return Ok(table);
+    }
+    let snapshot = quarantine.snapshot().await?;
+    let last = apps(&snapshot, &stream.name.log_topic()).map(|app| app.epoch).max();
+    let definition = definition(stream, last.map_or(0, |epoch| epoch + 1))?;
+    Ok(Table::open_or_create(&work.ingestion, name, &definition).await?)
+}
+
+pub(crate) fn broken(stream: &Stream) -> impl Fn(TransformError) -> FirehoseError {
+    let stream = stream.name.to_string();
+    move |source| FirehoseError::Definition { stream: stream.clone(), source }
+}
+
+fn definition(stream: &Stream, epoch: i64) -> Result<TableDefinition, FirehoseError> {
+    let input = InputSchema::declared(stream);
+    let schema = table_schema(stream, None, &input).map_err(broken(stream))?;
+    let properties = [(INPUT_SCHEMA, input.to_json()), (EPOCH, epoch.to_string())];
+    Ok(TableDefinition {
+        schema,
+        partition_by: vec![reserved::DATE.to_owned()],
+        properties: properties.map(|(name, value)| (name.to_owned(), value)).into(),
+    })
+}
+
+/// The quarantine table as it is made.
+pub(crate) fn quarantine_definition() -> TableDefinition {
+    let properties = [(EPOCH.to_owned(), "0".to_owned())].into();
+    TableDefinition { schema: quarantine_schema(), partition_by: vec![reserved::DATE.to_owned()], properties }
+}
+
+/// The last decisions about some partitions: by version of the ledger, and for each partition the version that is about it.
+#[derive(Debug, Default)]
+pub(crate) struct Decisions {
+    pub(crate) by_version: BTreeMap<i64, Decision>,
+    pub(crate) versions: BTreeMap<Partition, i64>,
+}
+
+impl Decisions {
+    /// The last one about a partition; `None` where there is none, or its commit was cleaned away.
+    pub(crate) fn about(&self, partition: Partition) -> Option<&Decision> {
+        self.by_version.get(self.versions.get(&partition)?)
+    }
+}
+
+/// The decisions that the ledger's last commits about these partitions were, whatever their epoch: as many as there were workers that shared the topic out.
+pub(crate) async fn last_decisions(
+    ledger: &Table,
+    snapshot: &Snapshot,
+    topic: &LogTopic,
+    partitions: &[TopicPartition],
+) -> Result<Decisions, FirehoseError> {
+    let mut decisions = Decisions::default();
+    for owned in partitions {
+        let of_partition = apps(snapshot, topic).filter(|app| app.partition == owned.partition);
+        let Some(newest) = of_partition.max_by_key(|app| app.epoch) else { continue };
+        let Some(version) = ledger.version_of_txn(newest.name).await? else {
+            tracing::warn!(
+                table = ledger.name(),
+                app = newest.name,
+                "the last commit's own words are gone from the table's log; the log cannot be recognised by them"
+            );
+            continue;
+        };
+        decisions.versions.insert(owned.partition, version);
+        if !decisions.by_version.contains_key(&version)
+            && let Some(decision) = Decision::from_info(&ledger.commit_info(version).await?.info)?
+        {
+            decisions.by_version.insert(version, decision);
+        }
+    }
+    Ok(decisions)
+}
+
+/// Makes visible what a decision quarantined, unless that was done. It returns quarantine's version that did it now.
+///
+/// Of each partition at most one decision ever waits for this, its last: nobody decides further about it before this is done. The files were uploaded with the
+/// decision, so whoever does it, however often it is tried, the rows are the same; and it is done for all partitions of the decision at once, also for those that
+/// another worker owns by now.
+pub(crate) async fn redo(
+    quarantine: &Table,
+    topic: &LogTopic,
+    decision: &Decision,
+) -> Result<Step<Option<i64>>, FirehoseError> {
+    if decision.quarantine.is_empty() {
+        return Ok(Step::Done(None));
+    }
+    let snapshot = quarantine.snapshot().await?;
+    let txns = decision
+        .ranges
+        .iter()
+        .map(|range| (app(QUARANTINE, topic, decision.epoch, range.partition), range.last.0));
+    let set: BTreeMap<String, i64> = txns.collect();
+    if set.iter().all(|(app, last)| snapshot.txn(app) >= Some(*last)) {
+        return Ok(Step::Done(None));
+    }
+    let expect = set.keys().map(|app| (app.clone(), snapshot.txn(app))).collect();
+    let adds = decision.quarantine.clone();
+    let info = decision.without_files().to_info()?;
+    let plan =
+        Plan { operation: Operation::Redo, expect, set, adds, data_change: true, info, ..Plan::default() };
+    match quarantine.commit(plan).await? {
+        Outcome::Applied { version } => Ok(Step::Done(Some(version))),
+        other => Ok(Step::Lost(lost(&other))),
+    }
+}

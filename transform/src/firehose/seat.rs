@@ -1,0 +1,130 @@
+//! A worker's seat among those who share out a topic's partitions.
+//!
+//! The group only avoids that two do the same work. Whoever commits, and whether, is decided by the ledger's transactions alone.
+
+use super::error::FirehoseError;
+use super::status::Phase;
+use super::work::Work;
+use futures::FutureExt;
+use millstream_log::{LogError, Membership, Share};
+use millstream_model::name::{Offset, Partition, TopicPartition};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// How long a worker that was told to stop before it had a share waits for one. Longer than a group takes to settle; then what the log holds is the others', or the
+/// next start's.
+const SHARE_PATIENCE: Duration = Duration::from_secs(15);
+
+/// The membership, and the share that it gave last.
+#[derive(Debug, Default)]
+pub(crate) struct Seat {
+    membership: Option<Box<dyn Membership>>,
+    /// `None`: no share was given yet.
+    partitions: Option<Vec<TopicPartition>>,
+    /// The next share, while the worker still commits what it read of the former one.
+    held: Option<Share>,
+    /// What was claimed before, in this run.
+    claimed: BTreeSet<Partition>,
+}
+
+impl Seat {
+    /// The partitions to claim. Joins if need be, and waits while the share is empty; `None`: it was told to stop and has nothing to drain.
+    ///
+    /// Nothing of a former share may be in use any more: its buffer is committed or dropped.
+    pub(crate) async fn partitions(
+        &mut self,
+        work: &Work,
+    ) -> Result<Option<Vec<TopicPartition>>, FirehoseError> {
+        if self.membership.is_none() {
+            let topic = work.duty.topic();
+            let joined = work.keep_trying("join", || work.log.join(&topic, &work.settings.group)).await?;
+            (self.membership, self.partitions) = (Some(joined), None);
+        }
+        // What has changed meanwhile is better known before a claim than after it.
+        while let Some(share) = self.next().now_or_never() {
+            self.take(work, share?);
+        }
+        loop {
+            match &self.partitions {
+                Some(partitions) if !partitions.is_empty() => return Ok(Some(partitions.clone())),
+                Some(_) => work.report(|status| {
+                    (status.phase, status.last_error) = (Phase::Standby, None);
+                    status.partitions.clear();
+                }),
+                None => {}
+            }
+            let unassigned = self.partitions.is_none();
+            let told_to_stop = async {
+                work.shutdown.cancelled().await;
+                if unassigned {
+                    tokio::time::sleep(SHARE_PATIENCE).await;
+                }
+            };
+            tokio::select! {
+                biased;
+                share = self.next() => self.take(work, share?),
+                () = told_to_stop => {
+                    if unassigned {
+                        tracing::warn!(
+                            table = work.duty.table(),
+                            "no partition was assigned before the stop; what the log holds is committed by others, or at the next start"
+                        );
+                    }
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    /// The next share. Cancel-safe. After a failure the membership is void, and joined anew with the next claim.
+    pub(crate) async fn next(&mut self) -> Result<Share, LogError> {
+        let Some(membership) = &mut self.membership else { return std::future::pending().await };
+        let share = membership.next().await;
+        if share.is_err() {
+            self.membership = None;
+        }
+        share
+    }
+
+    /// Keeps a share, and with it others from what was given up, until [`Self::settle`].
+    pub(crate) fn hold(&mut self, share: Share) {
+        self.held = Some(share);
+    }
+
+    /// Takes the share over that was held. Nothing of the former one is in use any more.
+    pub(crate) fn settle(&mut self, work: &Work) {
+        if let Some(share) = self.held.take() {
+            self.take(work, share);
+        }
+    }
+
+    /// Takes a share over; what was given up is free for others from now on.
+    fn take(&mut self, work: &Work, share: Share) {
+        let partitions = share.partitions.clone();
+        drop(share);
+        if self.partitions.is_some() {
+            let numbers: Vec<i32> = partitions.iter().map(|partition| partition.partition.0).collect();
+            tracing::info!(table = work.duty.table(), partitions = ?numbers, "its share of the log topic changed");
+            work.report(|status| status.incidents.rebalances += 1);
+        }
+        self.partitions = Some(partitions);
+    }
+
+    /// Those of the partitions that were not claimed before in this run.
+    pub(crate) fn fresh(&self, partitions: &[TopicPartition]) -> BTreeSet<Partition> {
+        let numbers = partitions.iter().map(|partition| partition.partition);
+        numbers.filter(|number| !self.claimed.contains(number)).collect()
+    }
+
+    /// They are claimed now.
+    pub(crate) fn claimed(&mut self, partitions: &[TopicPartition]) {
+        self.claimed.extend(partitions.iter().map(|partition| partition.partition));
+    }
+
+    /// For displays of lag.
+    pub(crate) fn committed(&mut self, partition: &TopicPartition, next: Offset) {
+        if let Some(membership) = &mut self.membership {
+            membership.committed(partition, next);
+        }
+    }
+}
