@@ -6,6 +6,10 @@ check:
 test *arguments:
     cargo test --workspace {{arguments}}
 
+# All 311,228 readings of the fleet through the real three, behind a broker and at the gateway; CI takes 100,000.
+river:
+    MILLSTREAM_RIVER_LINES=311228 cargo test --workspace --test it -- river::a_fleet --nocapture
+
 # All stages in one process, on ./millstream-data.
 up *arguments:
     cargo run --release -- up {{arguments}}

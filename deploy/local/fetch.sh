@@ -8,12 +8,19 @@ kafka_jars="$cache/kafka-$(cksum < "$here/kafka/pom.xml" | cut -d ' ' -f 1)"
 minio="$cache/minio-$minio_version/minio"
 mosquitto="$(PATH="$PATH:/usr/sbin" command -v mosquitto || true)"
 
+# The number before the first dot; 0 without a Java.
+java_version() {
+    local version
+    version="$(java -version 2>&1 | sed -n '1s/.*version "\([0-9]*\).*/\1/p')" || true
+    printf '%s\n' "${version:-0}"
+}
+
 # Stops with everything that has to be installed, all at once.
 need_programs() {
     local missing=()
-    command -v python3 > /dev/null || missing+=("python3 (Debian: python3)")
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2> /dev/null || missing+=("python3, 3.10 or newer (Debian: python3)")
     if wanted kafka; then
-        command -v java > /dev/null || missing+=("java (Debian: openjdk-17-jre-headless)")
+        [ "$(java_version)" -ge 17 ] || missing+=("java, 17 or newer (Debian: openjdk-17-jre-headless)")
         [ -d "$kafka_jars" ] || command -v mvn > /dev/null || missing+=("mvn (Debian: maven)")
     fi
     if wanted minio && [ ! -x "$minio" ]; then

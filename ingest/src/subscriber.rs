@@ -7,7 +7,10 @@
 //! What the broker holds back, and what it forgets:
 //! - **QoS.** It subscribes at QoS 1. A message of QoS 0 is delivered as such, and lost when the log or the connection fails.
 //! - **Retained messages.** A subscription that is new to the broker gets what it retains, as rows. One that the session had before does not, so that a
-//!   reconnect adds no rows: to MQTT 5 brokers we say so, of a 3.1.1 broker such messages are dropped and counted.
+//!   reconnect adds no rows: to MQTT 5 brokers we say so, of a 3.1.1 broker such messages are dropped and counted. That is only done once all of them were
+//!   acknowledged, which a live message behind them shows; so a 3.1.1 broker's retained messages may become rows again when the process starts anew.
+//! - **Filters that are gone.** The session still has them. What matches no configured filter is acknowledged, dropped and counted. With a group, the same
+//!   filters without it are unsubscribed; another group's cannot be known, and stay until the session ends.
 //! - **Too large.** No packet limit is announced: a broker drops in silence what is larger. Of a payload beyond `message_max` the log gets the head, of a packet
 //!   beyond `packet_max` no more than that is ever in memory, and both are acknowledged: a broker would send them again and again, and nothing else.
 //! - **The device** is what the topic names, else the topic itself: a broker does not say who published.
@@ -23,6 +26,7 @@ mod message;
 mod publish;
 mod retry;
 mod settings;
+mod sieve;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -39,10 +43,11 @@ use crate::gateway::Observer;
 use crate::gateway::routes::Routes;
 use crate::route::Router;
 use connection::{Connection, End};
-use link::Link;
+use link::{Link, LinkError};
 use message::Limits;
 use millstream_log::Log;
 use retry::Retry;
+use sieve::Sieve;
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,6 +81,23 @@ pub enum SubscriberError {
     Task(#[from] JoinError),
 }
 
+/// Why a broker cannot be used.
+#[derive(Debug, Error)]
+#[error(transparent)]
+pub struct ProbeError(LinkError);
+
+/// Whether a broker answers and lets us in: connects as a subscriber does, by a client id of its own and without a session, and goes again.
+///
+/// # Errors
+/// If not.
+pub async fn probe(settings: SubscriberSettings) -> Result<(), ProbeError> {
+    // An id that nobody else has: a broker ends the connection of whoever has the same.
+    let client_id = format!("millstream-probe-{:x}", fastrand::u64(..));
+    let settings = SubscriberSettings { client_id, session_expiry: Duration::ZERO, ..settings };
+    Link::open(&settings).await.map_err(ProbeError)?.leave().await;
+    Ok(())
+}
+
 /// How a subscriber does. The counts begin at the process's start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Status {
@@ -89,6 +111,8 @@ pub struct Status {
     pub acknowledged: u64,
     /// Retained messages of a 3.1.1 broker that only came because of a reconnect.
     pub retained_dropped: u64,
+    /// Messages of subscriptions that the session has from before, and that are not configured any more.
+    pub unwanted_dropped: u64,
     /// Messages of QoS 0 that the log did not take.
     pub lost: u64,
     /// Connections that ended, or could not be made.
@@ -107,6 +131,7 @@ struct Stage {
     routes: Routes,
     clock: Arc<dyn Clock>,
     limits: Limits,
+    sieve: Sieve,
     status: Status,
     told: watch::Sender<Status>,
 }
@@ -142,6 +167,7 @@ pub async fn run(
     link::prepare(&settings).await?;
     let mut stage = Stage {
         limits: Limits::new(&settings),
+        sieve: Sieve::new(settings.version, settings.filters.clone()),
         routes: Routes::new(router, observer),
         status: Status::default(),
         told: status,
@@ -193,13 +219,14 @@ async fn connection(stage: &mut Stage, shutdown: &CancellationToken) -> End {
         Ok(link) => link,
         Err(error) => return error.into(),
     };
-    let SubscriberSettings { name, broker, .. } = &stage.settings;
+    let SubscriberSettings { name, broker, client_id, .. } = &stage.settings;
     let session_present = link.granted.session_present;
     if stage.status.generation > 0 && !session_present {
         warn!(subscriber = name, %broker, "the broker has forgotten the session, and what was published meanwhile");
     }
-    info!(subscriber = name, %broker, session_present, "connected");
+    info!(subscriber = name, %broker, client_id, session_present, "connected");
     stage.status.generation += 1;
+    stage.sieve.connected(session_present);
     match Connection::new(stage, link) {
         Ok(connection) => connection.serve(shutdown).await,
         Err(error) => error.into(),

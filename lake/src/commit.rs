@@ -4,16 +4,15 @@
 //! between. The library's own builder retries by itself over commits that it finds harmless, cleans logs and can fail after it has committed; here only its
 //! encoding of actions is used. Each commit carries a name of its own, so that an answer which was lost, or lied, is settled by looking at the version that was tried.
 
-use crate::table::Table;
+use crate::table::{Table, commit_path};
 use crate::{LakeError, Operation, Outcome, Plan, Snapshot, schema};
 use bytes::Bytes;
 use chrono::Utc;
-use deltalake_core::DeltaTableError;
-use deltalake_core::kernel::transaction::{CommitData, TransactionError};
+use deltalake_core::kernel::transaction::CommitData;
 use deltalake_core::kernel::{Action, MetadataExt, StructField, Transaction};
-use deltalake_core::logstore::CommitOrBytes;
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use millstream_model::fault::Fault;
+use object_store::{Error, ObjectStore, PutMode, PutOptions};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -91,12 +90,20 @@ impl Table {
         let version = latest.version() + 1;
         let bytes = self.encode(plan, id, &latest)?;
         *tried = Some(version);
-        let number = u64::try_from(version).unwrap_or(u64::MAX);
-        match self.log().write_commit_entry(number, CommitOrBytes::LogBytes(bytes), Uuid::new_v4()).await {
-            Ok(()) => Ok(Attempt::Done(Outcome::Applied { version })),
+        let create = PutOptions::from(PutMode::Create);
+        match self.store().put_opts(&commit_path(version), bytes.clone().into(), create).await {
+            Ok(put) => {
+                if let Err(error) = self.committed(version, &bytes, put).await {
+                    tracing::debug!(table = self.name(), version, %error, "a commit has to be read back");
+                }
+                Ok(Attempt::Done(Outcome::Applied { version }))
+            }
             // Said also of our own commit, when the answer to it was lost and the request sent again.
-            Err(TransactionError::VersionAlreadyExists(_)) => Ok(Attempt::Lost),
-            Err(error) => Err(self.log_failed("commit to", DeltaTableError::from(error))),
+            Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(Attempt::Lost),
+            Err(source) => {
+                let place = format!("table {}", self.name());
+                Err(LakeError::Store { action: "commit to", place, source })
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! What can go wrong between us and the bucket, and what a caller can do about it.
 
+use crate::s3;
 use deltalake_core::DeltaTableError;
 use millstream_model::fault::Fault;
 use std::path::PathBuf;
@@ -180,8 +181,15 @@ impl LakeError {
     }
 }
 
+/// A store that has let us in and now denies it does so because somebody is changing a policy or a credential: that is worth waiting for, and a running program must
+/// not end by it. One that never let us in waits for a person.
 fn store_fault(error: &object_store::Error) -> Fault {
     match error {
+        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }
+            if s3::had_let_in(error) =>
+        {
+            Fault::Retry
+        }
         object_store::Error::InvalidPath { .. }
         | object_store::Error::NotSupported { .. }
         | object_store::Error::NotImplemented { .. }

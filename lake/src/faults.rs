@@ -51,6 +51,8 @@ struct State {
     uploads_to_fail: u32,
     /// How many parts arrive before one fails, if one shall.
     parts_to_pass: Option<u32>,
+    completions_to_fail: u32,
+    creates_to_lose: u32,
     late: Option<(Path, PutPayload)>,
     log_puts: u64,
     requests: u64,
@@ -104,6 +106,16 @@ impl FaultyStore {
         self.state().parts_to_pass = Some(parts);
     }
 
+    /// The next so many uploads in parts fail when they are to be completed.
+    pub fn fail_completions(&self, count: u32) {
+        self.state().completions_to_fail = count;
+    }
+
+    /// The next so many conditional creates of anything but a commit are done, and answered with "already exists".
+    pub fn lose_creates(&self, count: u32) {
+        self.state().creates_to_lose = count;
+    }
+
     /// From now on everything succeeds; a request that is late on the way arrives before the next operation nevertheless.
     pub fn heal(&self) {
         let mut state = self.state();
@@ -112,6 +124,8 @@ impl FaultyStore {
         state.reads_to_fail = 0;
         state.uploads_to_fail = 0;
         state.parts_to_pass = None;
+        state.completions_to_fail = 0;
+        state.creates_to_lose = 0;
     }
 
     /// How many commits were sent, whatever became of them.
@@ -210,8 +224,7 @@ impl FaultyStore {
             }
             LogFault::ExistsAfter => {
                 self.inner.put_opts(location, payload, opts).await?;
-                let source = "answered on purpose".into();
-                Err(Error::AlreadyExists { path: location.to_string(), source })
+                Err(exists(location))
             }
         }
     }
@@ -246,6 +259,10 @@ fn failure(what: &'static str) -> Error {
     Error::Generic { store: "faulty", source: what.into() }
 }
 
+fn exists(location: &Path) -> Error {
+    Error::AlreadyExists { path: location.to_string(), source: "answered on purpose".into() }
+}
+
 fn is_log(location: &Path) -> bool {
     location.as_ref().contains("_delta_log/")
 }
@@ -273,7 +290,14 @@ impl ObjectStore for FaultyStore {
             return self.put_commit(location, payload, opts).await;
         }
         self.before_upload()?;
-        self.inner.put_opts(location, payload, opts).await
+        let is_create = opts.mode == PutMode::Create;
+        let put = self.inner.put_opts(location, payload, opts).await?;
+        let mut state = self.state();
+        if is_create && state.creates_to_lose > 0 {
+            state.creates_to_lose -= 1;
+            return Err(exists(location));
+        }
+        Ok(put)
     }
 
     async fn put_multipart_opts(
@@ -366,7 +390,14 @@ impl MultipartUpload for FaultyUpload {
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        lock(&self.state).requests += 1;
+        {
+            let mut state = lock(&self.state);
+            state.requests += 1;
+            if state.completions_to_fail > 0 {
+                state.completions_to_fail -= 1;
+                return Err(failure("an upload was not completed on purpose"));
+            }
+        }
         let put = self.inner.complete().await?;
         lock(&self.state).uploads_open -= 1;
         Ok(put)

@@ -50,6 +50,15 @@ pub(crate) fn batch(rows: &[(i64, &str)]) -> RecordBatch {
     RecordBatch::try_new(schema(), columns).unwrap()
 }
 
+/// Rows of this many days, those of each day a file of several parts: few of them, with long texts none of which can be made shorter.
+pub(crate) fn large(days: usize) -> RecordBatch {
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut device = || -> String { (0..700).map(|_| random.char('!'..='\u{2fff}')).collect() };
+    let devices: Vec<(i64, String)> =
+        (0..9_000 * days).map(|row| ((row / 9_000) as i64 * 86_400_000_000, device())).collect();
+    batch(&devices.iter().map(|(time, device)| (*time, device.as_str())).collect::<Vec<_>>())
+}
+
 /// A bucket whose store fails when it is told to.
 pub(crate) fn faulty() -> (Arc<FaultyStore>, Bucket) {
     let store = Arc::new(FaultyStore::new(Arc::new(InMemory::new())));

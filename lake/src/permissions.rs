@@ -2,7 +2,7 @@
 //!
 //! For people who set a bucket up (`millstream doctor`). Nothing else depends on it: a pipeline notices by itself what it may not do.
 
-use crate::{Bucket, LakeError, probe};
+use crate::{Bucket, LakeError, probe, s3};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::path::Path;
@@ -44,9 +44,11 @@ pub enum Verdict {
     Granted,
     /// The store knows us, and does not allow it.
     Missing(LakeError),
+    /// The store does not even look at requests of this machine, whose clock is not its own.
+    Skewed(LakeError),
     /// It failed in another way.
     Failed(LakeError),
-    /// It could not be tried, because nothing could be written.
+    /// It could not be tried, because what it needs could not be written.
     Untried,
 }
 
@@ -78,6 +80,10 @@ impl Permission {
     }
 }
 
+fn untried(permission: Permission) -> Trial {
+    Trial { permission, verdict: Verdict::Untried }
+}
+
 impl Bucket {
     /// Tries all that Millstream does with a bucket, one after the other. What could not be deleted stays behind as a few small objects below
     /// `_millstream_probe/`.
@@ -102,12 +108,13 @@ impl Bucket {
                 tried(Permission::Abort, abort(store.as_ref(), &large).await);
             }
             tried(Permission::Delete, store.delete(&key).await);
-            if whole && let Err(error) = store.delete(&large).await {
+            if !whole {
+                trials.push(untried(Permission::Abort));
+            } else if let Err(error) = store.delete(&large).await {
                 tracing::debug!(%large, %error, "left the key of a trial behind");
             }
         } else {
             // Whether a missing key may be read or deleted, a store tells nobody who may not list; and what may not be written matters little.
-            let untried = |permission| Trial { permission, verdict: Verdict::Untried };
             trials.extend([Permission::Get, Permission::Create, Permission::Multipart].map(untried));
             trials.extend([Permission::Abort, Permission::Delete].map(untried));
         }
@@ -116,10 +123,13 @@ impl Bucket {
 
     fn verdict(&self, permission: Permission, result: Result<()>) -> Verdict {
         let Err(source) = result else { return Verdict::Granted };
-        let missing = matches!(source, Error::PermissionDenied { .. });
+        let verdict = match &source {
+            Error::PermissionDenied { .. } => Verdict::Missing,
+            source if s3::code_of(source) == Some(s3::SKEWED) => Verdict::Skewed,
+            _ => Verdict::Failed,
+        };
         let place = format!("bucket {}", self.name());
-        let error = LakeError::Store { action: permission.trial(), place, source };
-        if missing { Verdict::Missing(error) } else { Verdict::Failed(error) }
+        verdict(LakeError::Store { action: permission.trial(), place, source })
     }
 }
 
@@ -158,7 +168,10 @@ async fn create(store: &dyn ObjectStore, key: &Path) -> Result<()> {
 
 async fn whole(store: &dyn ObjectStore, key: &Path) -> Result<()> {
     let mut upload = begin(store, key).await?;
-    upload.complete().await.map(drop)
+    match upload.complete().await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(given_up(upload, error).await),
+    }
 }
 
 async fn abort(store: &dyn ObjectStore, key: &Path) -> Result<()> {
@@ -167,8 +180,18 @@ async fn abort(store: &dyn ObjectStore, key: &Path) -> Result<()> {
 
 async fn begin(store: &dyn ObjectStore, key: &Path) -> Result<Box<dyn MultipartUpload>> {
     let mut upload = store.put_multipart(key).await?;
-    upload.put_part(Bytes::from_static(b"x").into()).await?;
-    Ok(upload)
+    match upload.put_part(Bytes::from_static(b"x").into()).await {
+        Ok(()) => Ok(upload),
+        Err(error) => Err(given_up(upload, error).await),
+    }
+}
+
+/// The error for which an upload is given up, so that its parts do not stay.
+async fn given_up(mut upload: Box<dyn MultipartUpload>, error: Error) -> Error {
+    if let Err(left) = upload.abort().await {
+        tracing::debug!(%left, "left the parts of a trial behind");
+    }
+    error
 }
 
 #[cfg(test)]
@@ -185,6 +208,24 @@ mod tests {
             let left: Vec<_> = bucket.store().list(None).try_collect().await.unwrap();
             assert!(left.is_empty(), "{left:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_written_in_parts_and_fails_is_given_up_and_what_could_not_be_tried_is_said() {
+        let check = async |fail: fn(&crate::faults::FaultyStore)| {
+            let (store, bucket) = crate::fixture::faulty();
+            fail(&store);
+            let trials = bucket.permissions().await;
+            let not_granted: Vec<_> = trials
+                .iter()
+                .filter(|trial| !matches!(trial.verdict, Verdict::Granted))
+                .map(|trial| (trial.permission, matches!(trial.verdict, Verdict::Untried)))
+                .collect();
+            assert_eq!(not_granted, [(Permission::Multipart, false), (Permission::Abort, true)]);
+            assert_eq!((trials.len(), store.uploads_open()), (7, 0));
+        };
+        check(|store| store.fail_part_after(0)).await;
+        check(|store| store.fail_completions(1)).await;
     }
 
     #[tokio::test]

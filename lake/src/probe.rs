@@ -15,23 +15,42 @@ const CONTENDERS: usize = 8;
 /// How often that is repeated: a race is not lost every time.
 const ROUNDS: usize = 4;
 
+/// How often a round is repeated that told nothing: when the answer to the winner was lost, and its request sent again, everybody is told that the key exists.
+const REPEATS_MAX: usize = 4;
+
 /// Where keys are tried. No table can have this name.
 pub(crate) const FOLDER: &str = "_millstream_probe";
 
 pub(crate) async fn run(bucket: &str, store: &Arc<dyn ObjectStore>) -> Result<(), LakeError> {
-    for _ in 0..ROUNDS {
+    let (mut told, mut repeats) = (0, 0);
+    while told < ROUNDS {
         let key = Path::from(format!("{FOLDER}/{}", Uuid::new_v4()));
         let verdict = round(bucket, store, &key).await;
         // What stays behind after a failed delete is one small object that nothing reads.
         if let Err(error) = store.delete(&key).await {
             tracing::debug!(%key, %error, "left the key of a probe behind");
         }
-        verdict?;
+        match verdict? {
+            Verdict::One => told += 1,
+            Verdict::Unheard if repeats < REPEATS_MAX => repeats += 1,
+            Verdict::Unheard => return Err(broken(bucket, 0)),
+        }
     }
     Ok(())
 }
 
-async fn round(bucket: &str, store: &Arc<dyn ObjectStore>, key: &Path) -> Result<(), LakeError> {
+/// What a round came to, where nothing speaks against the store.
+enum Verdict {
+    One,
+    /// Nobody was told that it won, though somebody may have: the store, or the way to it, failed meanwhile.
+    Unheard,
+}
+
+fn broken(bucket: &str, won: usize) -> LakeError {
+    LakeError::BrokenCreate { bucket: bucket.to_owned(), contenders: CONTENDERS, won }
+}
+
+async fn round(bucket: &str, store: &Arc<dyn ObjectStore>, key: &Path) -> Result<Verdict, LakeError> {
     let failed = |action, source| LakeError::Store { action, place: format!("bucket {bucket}"), source };
     let create = |contender: usize| async move {
         match store.put_opts(key, contender.to_string().into(), PutMode::Create.into()).await {
@@ -42,17 +61,24 @@ async fn round(bucket: &str, store: &Arc<dyn ObjectStore>, key: &Path) -> Result
     };
     let answers = join_all((0..CONTENDERS).map(create)).await.into_iter().collect::<Result<Vec<_>, _>>()?;
     let winners: Vec<usize> = answers.into_iter().flatten().collect();
-    let broken =
-        |won| Err(LakeError::BrokenCreate { bucket: bucket.to_owned(), contenders: CONTENDERS, won });
-    let [winner] = winners[..] else { return broken(winners.len()) };
-    let kept = async { store.get(key).await?.bytes().await }
-        .await
-        .map_err(|error| failed("read back from", error))?;
-    // Another's bytes under the winner's key: somebody else won as well.
-    if kept != winner.to_string().as_bytes() || create(CONTENDERS).await?.is_some() {
-        return broken(2);
+    if winners.len() > 1 {
+        return Err(broken(bucket, winners.len()));
     }
-    Ok(())
+    let kept = match async { store.get(key).await?.bytes().await }.await {
+        Ok(kept) => kept,
+        // Each was told of a conflict with the others: S3 may do that, and wants them to try again.
+        Err(Error::NotFound { .. }) if winners.is_empty() => return Ok(Verdict::Unheard),
+        Err(error) => return Err(failed("read back from", error)),
+    };
+    let is_ours = |contender: usize| kept == contender.to_string().as_bytes();
+    let Some(&winner) = winners.first() else {
+        return if (0..CONTENDERS).any(is_ours) { Ok(Verdict::Unheard) } else { Err(broken(bucket, 0)) };
+    };
+    // Another's bytes under the winner's key: somebody else won as well.
+    if !is_ours(winner) || create(CONTENDERS).await?.is_some() {
+        return Err(broken(bucket, 2));
+    }
+    Ok(Verdict::One)
 }
 
 #[cfg(test)]
@@ -71,6 +97,25 @@ mod tests {
             let left = bucket.store().list_with_delimiter(Some(&Path::from(FOLDER))).await.unwrap();
             assert!(left.objects.is_empty());
         }
+    }
+
+    #[tokio::test]
+    async fn a_winner_who_is_not_told_of_it_speaks_against_the_store_only_if_it_is_never_told() {
+        let check = async |lost: u32, is_refused: bool| {
+            let (store, bucket) = crate::fixture::faulty();
+            store.lose_creates(lost);
+            match bucket.probe().await {
+                Ok(()) => assert!(!is_refused, "{lost}"),
+                Err(error) => {
+                    assert!(matches!(error, LakeError::BrokenCreate { won: 0, .. }), "{error}");
+                    assert!(is_refused, "{lost}");
+                }
+            }
+        };
+        let most = u32::try_from(REPEATS_MAX).unwrap();
+        check(1, false).await;
+        check(most, false).await;
+        check(most + 1, true).await;
     }
 
     #[tokio::test]

@@ -5,16 +5,17 @@
 mod checkpoint;
 
 use crate::snapshot::Txn;
-use crate::table::{READ_AHEAD, Table};
+use crate::table::{READ_AHEAD, Table, commit_path};
 use crate::{DataFile, LakeError, Snapshot};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use bytes::Bytes;
 use checkpoint::{Checkpoint, ask_store, newest_checkpoint};
+use chrono::{DateTime, Utc};
 use deltalake_core::DeltaTableError;
 use deltalake_core::kernel::{Action, EagerSnapshot};
 use futures::{StreamExt, TryStreamExt, stream};
-use object_store::{ObjectMeta, ObjectStoreExt};
+use object_store::{ObjectMeta, ObjectStoreExt, PutResult};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::collections::BTreeMap;
@@ -88,6 +89,31 @@ impl Latest {
             following = table.commit_file(next + 1).await?;
         }
         self.looked = looked;
+        Ok(())
+    }
+
+    /// Applies the commit that this handle made of what it knew: it is the next one, because its put was refused otherwise. A store that does not tag what is put is
+    /// asked instead, the next time that somebody looks; so it is where another look came first.
+    pub(crate) fn committed(
+        &mut self,
+        table: &Table,
+        version: i64,
+        bytes: &Bytes,
+        put: PutResult,
+    ) -> Result<(), LakeError> {
+        let is_next = version == self.snapshot.version() + 1;
+        let (Some(e_tag), Ok(number), true) = (put.e_tag, u64::try_from(version), is_next) else {
+            return Ok(());
+        };
+        Arc::make_mut(&mut self.snapshot).advance(version, table.decode(number, bytes)?)?;
+        self.last = Some(ObjectMeta {
+            location: commit_path(version),
+            // Told by the tag alone.
+            last_modified: DateTime::<Utc>::UNIX_EPOCH,
+            size: bytes.len() as u64,
+            e_tag: Some(e_tag),
+            version: put.version,
+        });
         Ok(())
     }
 

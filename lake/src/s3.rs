@@ -7,13 +7,16 @@
 mod discreet;
 mod environment;
 mod profile;
+mod shared_files;
 
 use crate::LakeError;
 use discreet::Discreet;
+pub(crate) use discreet::{SKEWED, code_of, had_let_in};
 use environment::Environment;
 use millstream_model::secret::Secret;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
 use object_store::{BackoffConfig, Certificate, ClientConfigKey, ClientOptions, ObjectStore, RetryConfig};
+use shared_files::SharedFiles;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -121,6 +124,11 @@ fn builder(
         builder = with_credentials(builder, access_key, secret_key, settings.session_token.as_ref());
     } else if environment.consults_profile() {
         let profile = environment.profile().map_err(|(path, source)| LakeError::File { path, source })?;
+        if let Some(name) = environment.named_profile().filter(|_| !profile.exists) {
+            return Err(refused(format!(
+                "AWS_PROFILE names the profile {name}, which neither ~/.aws/credentials nor ~/.aws/config has"
+            )));
+        }
         if let Some(means) = &profile.other_means {
             let name = environment.profile_name();
             let way = "`aws configure export-credentials --format env` prints such as can be used";
@@ -128,8 +136,8 @@ fn builder(
                 "the profile {name} has its credentials by {means}, which is not understood here; {way}"
             )));
         }
-        if let (Some(access_key), Some(secret_key)) = (&profile.access_key, &profile.secret_key) {
-            builder = with_credentials(builder, access_key, secret_key, profile.session_token.as_ref());
+        if let Some(credential) = profile.credential() {
+            builder = builder.with_credentials(Arc::new(SharedFiles::new(environment.clone(), credential)));
         }
         if let Some(region) = profile.region {
             builder = builder.with_config(AmazonS3ConfigKey::DefaultRegion, region);

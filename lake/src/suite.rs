@@ -1,12 +1,14 @@
 //! What Millstream needs of a store, and what its tables promise on one: the same tests on a local directory, in memory, and on a real MinIO.
 
 mod commits;
+mod doubt;
 mod files;
 mod objects;
 
 use crate::Bucket;
 use crate::s3::S3Settings;
 use millstream_model::secret::Secret;
+use millstream_services::Services;
 use tempfile::TempDir;
 
 /// An empty bucket.
@@ -37,9 +39,14 @@ impl Place {
 
     fn minio(test: &str) -> Option<Self> {
         let services = millstream_services::services(test)?;
+        Some(Self::store(services, &services.s3_endpoint))
+    }
+
+    /// A folder of a new bucket of the store, which is reached by this address.
+    fn store(services: &Services, endpoint: &str) -> Self {
         let url = format!("s3://{}", services.bucket(&services.unique("lake")));
         let settings = S3Settings {
-            endpoint: Some(services.s3_endpoint.clone()),
+            endpoint: Some(endpoint.to_owned()),
             region: Some(services.s3_region.clone()),
             allow_http: Some(true),
             access_key: Some(Secret::new(services.s3_access_key.clone())),
@@ -47,7 +54,7 @@ impl Place {
             ..S3Settings::default()
         };
         let bucket = Bucket::open(&format!("{url}/plant/a"), &settings).unwrap();
-        Some(Self { bucket, kind: Kind::Store(url, settings), page: 1_000 })
+        Self { bucket, kind: Kind::Store(url, settings), page: 1_000 }
     }
 
     /// The bucket as another process finds it.
@@ -67,11 +74,23 @@ impl Place {
         }
     }
 
-    /// How many unfinished writes there are, as far as they can be seen.
-    fn staged(&self) -> usize {
+    /// How many unfinished writes there are; none where they cannot be seen.
+    fn staged(&self) -> Option<usize> {
         match &self.kind {
-            Kind::Directory(dir) => std::fs::read_dir(dir.path().join("bucket/_staging")).unwrap().count(),
-            Kind::Memory | Kind::Store(..) => 0,
+            Kind::Directory(dir) => {
+                Some(std::fs::read_dir(dir.path().join("bucket/_staging")).unwrap().count())
+            }
+            Kind::Memory => None,
+            Kind::Store(url, _) => {
+                let services = millstream_services::services("the uploads of a bucket").unwrap();
+                Some(services.uploads(url.trim_start_matches("s3://")).len())
+            }
+        }
+    }
+
+    fn assert_staged(&self, expected: usize) {
+        if let Some(staged) = self.staged() {
+            assert_eq!(staged, expected);
         }
     }
 }
@@ -98,6 +117,7 @@ suite! {
             of_concurrent_creates_of_a_key_one_wins
             listings_are_whole_and_sorted
             ranges_are_read_alone
+            the_tag_that_a_put_tells_is_the_one_that_the_object_has
             an_object_is_overwritten_and_deleted
             a_large_object_is_seen_when_all_of_it_is_there
             folders_whose_names_begin_alike_are_apart
@@ -120,6 +140,7 @@ suite! {
             rows_are_split_by_date_sorted_by_device_and_time_and_measured
             rows_of_a_new_column_follow_the_commit_that_made_it
             a_file_larger_than_a_part_arrives_whole
+            when_one_of_several_files_fails_no_parts_of_any_stay
             a_query_reads_what_was_committed;
     }
 }

@@ -2,15 +2,18 @@
 
 use crate::refresh::Latest;
 use crate::{Bucket, CommitSummary, LakeError, Snapshot, bucket};
+use bytes::Bytes;
 use deltalake_core::kernel::Action;
 use deltalake_core::logstore::{LogStoreRef, StorageConfig, default_logstore, get_actions};
 use deltalake_core::{DeltaTable, DeltaTableError, checkpoints};
 use futures::{StreamExt, TryStreamExt, stream};
 use millstream_model::fault::Fault;
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutResult};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Mutex;
 use url::Url;
 
@@ -31,8 +34,18 @@ struct Inner {
     name: String,
     store: Arc<dyn ObjectStore>,
     log: LogStoreRef,
-    /// The last version that this handle saw. Whoever refreshes it holds the lock meanwhile, so that several askers cost one refresh after another.
-    latest: Mutex<Option<Latest>>,
+    /// The last version that this handle saw. Whoever looks whether it still is holds the lock meanwhile.
+    latest: Mutex<Seen>,
+    /// How many looks were begun. Raised by whoever holds the lock, read by whoever comes to wait for it.
+    looks: AtomicU64,
+}
+
+/// What a handle saw last.
+#[derive(Default)]
+struct Seen {
+    latest: Option<Latest>,
+    /// The number of the look that last succeeded.
+    look: u64,
 }
 
 impl Table {
@@ -54,8 +67,14 @@ impl Table {
         // The library finds files by the path of this URL in the root store; the bucket's own URL has more in its path than its store.
         let url = Url::parse(&format!("bucket:///{name}/")).ok().ok_or_else(bad_name)?;
         let log = default_logstore(store.clone(), bucket.store(), &url, &StorageConfig::default());
-        let inner =
-            Inner { bucket: bucket.clone(), name: name.to_owned(), store, log, latest: Mutex::new(None) };
+        let inner = Inner {
+            bucket: bucket.clone(),
+            name: name.to_owned(),
+            store,
+            log,
+            latest: Mutex::default(),
+            looks: AtomicU64::new(0),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -93,42 +112,67 @@ impl Table {
 
     /// Whether there is a table; remembers its version if so.
     pub(crate) async fn exists(&self) -> Result<bool, LakeError> {
-        let mut latest = self.inner.latest.lock().await;
-        if latest.is_none() {
-            *latest = Latest::load(self).await?;
+        let mut seen = self.inner.latest.lock().await;
+        if seen.latest.is_none() {
+            seen.latest = Latest::load(self).await?;
         }
-        Ok(latest.is_some())
+        Ok(seen.latest.is_some())
     }
 
     /// The latest version. Costs two small requests, made at once, when nothing has happened since this handle last looked. A table that was made anew in this
-    /// one's place is noticed.
+    /// one's place is noticed. Who asks while others look shares the next look with all who do.
     ///
     /// # Errors
     /// `Store`, `Log`, `Json` when the log cannot be read, `Protocol` when somebody raised the table beyond us.
     pub async fn snapshot(&self) -> Result<Arc<Snapshot>, LakeError> {
-        let mut latest = self.inner.latest.lock().await;
-        let refreshed = match latest.as_mut() {
-            Some(seen) => seen.refresh(self).await,
-            None => Latest::load(self).await.map(|loaded| *latest = loaded),
-        };
-        if let Err(error) = refreshed {
-            // What the log says is not understood: a later caller reads everything anew. After a mere silence of the store, what is known remains true.
-            if error.fault() != Fault::Retry {
-                *latest = None;
-            }
-            return Err(error);
+        let begun_before = self.inner.looks.load(Ordering::SeqCst);
+        let mut seen = self.inner.latest.lock().await;
+        // A look that began after we asked, and succeeded while we waited, saw all that we would see.
+        if seen.look <= begun_before {
+            let look = self.inner.looks.fetch_add(1, Ordering::SeqCst) + 1;
+            self.look(&mut seen.latest).await?;
+            seen.look = look;
         }
         let gone = || LakeError::Gone { table: self.inner.name.clone(), version: 0 };
-        latest.as_ref().map(|latest| latest.snapshot.clone()).ok_or_else(gone)
+        seen.latest.as_ref().map(|latest| latest.snapshot.clone()).ok_or_else(gone)
+    }
+
+    async fn look(&self, latest: &mut Option<Latest>) -> Result<(), LakeError> {
+        let looked = match latest.as_mut() {
+            Some(known) => known.refresh(self).await,
+            None => Latest::load(self).await.map(|loaded| *latest = loaded),
+        };
+        // What the log says is not understood: a later caller reads everything anew. After a mere silence of the store, what is known remains true.
+        if looked.as_ref().is_err_and(|error| error.fault() != Fault::Retry) {
+            *latest = None;
+        }
+        looked
+    }
+
+    /// Takes what this handle committed itself into account, so that nobody has to read it back.
+    pub(crate) async fn committed(
+        &self,
+        version: i64,
+        bytes: &Bytes,
+        put: PutResult,
+    ) -> Result<(), LakeError> {
+        let mut seen = self.inner.latest.lock().await;
+        let Some(latest) = seen.latest.as_mut() else { return Ok(()) };
+        latest.committed(self, version, bytes, put)
     }
 
     /// The version that this handle last saw, or else the latest.
     pub(crate) async fn seen(&self) -> Result<Arc<Snapshot>, LakeError> {
-        let seen = self.inner.latest.lock().await.as_ref().map(|latest| latest.snapshot.clone());
+        let seen = self.inner.latest.lock().await.latest.as_ref().map(|latest| latest.snapshot.clone());
         match seen {
             Some(snapshot) => Ok(snapshot),
             None => self.snapshot().await,
         }
+    }
+
+    /// The version of the newest checkpoint that this handle knows of.
+    async fn known_checkpoint(&self) -> Option<i64> {
+        self.inner.latest.lock().await.latest.as_ref()?.checkpoint
     }
 
     /// What the commit of this version did.
@@ -160,25 +204,52 @@ impl Table {
     /// The version whose commit last moved this fence; none if it never was, or if that commit is no longer in the log.
     ///
     /// # Errors
-    /// `Store`, `Log`, `Json` when the log cannot be read.
+    /// As [`Table::versions_of_txns`].
     pub async fn version_of_txn(&self, app: &str) -> Result<Option<i64>, LakeError> {
+        Ok(self.versions_of_txns(&[app]).await?.remove(app))
+    }
+
+    /// The versions whose commits last moved these fences, without those that never were moved, or by a commit that is no longer in the log.
+    ///
+    /// Where the commits after the last checkpoint do not say it, the log is read backward from there, once for all of them, until the last one is found. That has no
+    /// other bound than the log: whoever asks must not take a commit for gone that is only old.
+    ///
+    /// # Errors
+    /// `Store`, `Log`, `Json` when the log cannot be read.
+    pub async fn versions_of_txns(&self, apps: &[&str]) -> Result<BTreeMap<String, i64>, LakeError> {
         let snapshot = self.snapshot().await?;
-        let Some(value) = snapshot.txn(app) else { return Ok(None) };
-        if let Some(version) = snapshot.txn_commit(app) {
-            return Ok(Some(version));
+        let mut found = BTreeMap::new();
+        let mut wanted = HashMap::new();
+        for &app in apps {
+            if let Some(version) = snapshot.txn_commit(app) {
+                found.insert(app.to_owned(), version);
+            } else if let Some(value) = snapshot.txn(app) {
+                wanted.insert(app, value);
+            }
         }
-        // It stands in a checkpoint, which does not say where it came from: look back from here.
-        let mut earlier = stream::iter((0..=snapshot.version()).rev())
+        if wanted.is_empty() {
+            return Ok(found);
+        }
+        // They stand in a checkpoint, which does not say where they came from; what was moved after it is known.
+        let checkpoint = self.known_checkpoint().await;
+        let newest = checkpoint.map_or(snapshot.version(), |version| version.min(snapshot.version()));
+        let mut earlier = stream::iter((0..=newest).rev())
             .map(|version| async move { self.actions(version).await.map(|actions| (version, actions)) })
             .buffered(READ_AHEAD);
         while let Some((version, actions)) = earlier.try_next().await? {
-            let Some(actions) = actions else { return Ok(None) };
-            let moved = |action: &Action| matches!(action, Action::Txn(txn) if txn.app_id == app && txn.version == value);
-            if actions.iter().any(moved) {
-                return Ok(Some(version));
+            for action in actions.iter().flatten() {
+                if let Action::Txn(txn) = action
+                    && wanted.get(txn.app_id.as_str()) == Some(&txn.version)
+                {
+                    wanted.remove(txn.app_id.as_str());
+                    found.insert(txn.app_id.clone(), version);
+                }
+            }
+            if actions.is_none() || wanted.is_empty() {
+                break;
             }
         }
-        Ok(None)
+        Ok(found)
     }
 
     /// Writes a checkpoint of the latest version, so that opening the table need not replay every commit. The log is not cleaned.
@@ -192,20 +263,20 @@ impl Table {
             .await
             .map_err(|source| self.log_failed("checkpoint", source))?;
         let version = table.version().and_then(|version| i64::try_from(version).ok());
-        if let (Some(version), Some(latest)) = (version, self.inner.latest.lock().await.as_mut()) {
+        if let (Some(version), Some(latest)) = (version, self.inner.latest.lock().await.latest.as_mut()) {
             latest.checkpoint = latest.checkpoint.max(Some(version));
         }
         Ok(())
     }
 
-    /// Writes a checkpoint if [`CHECKPOINT_EVERY`] commits were made since the last one, and says whether it did.
+    /// Writes a checkpoint if this handle has seen [`CHECKPOINT_EVERY`] commits since the last one, its own among them, and says whether it did. Costs no request while
+    /// none is due.
     ///
     /// # Errors
     /// As [`Table::checkpoint`] and [`Table::snapshot`].
     pub async fn checkpoint_if_due(&self) -> Result<bool, LakeError> {
-        let version = self.snapshot().await?.version();
-        let last = self.inner.latest.lock().await.as_ref().and_then(|latest| latest.checkpoint).unwrap_or(0);
-        if version - last < CHECKPOINT_EVERY {
+        let version = self.seen().await?.version();
+        if version - self.known_checkpoint().await.unwrap_or(0) < CHECKPOINT_EVERY {
             return Ok(false);
         }
         self.checkpoint().await.map(|()| true)
@@ -238,10 +309,12 @@ impl Table {
         };
         let meta = file.meta.clone();
         let bytes = file.bytes().await.map_err(|source| self.log_unread(source))?;
-        let actions = get_actions(number, &bytes);
-        actions
-            .map(|actions| Some((meta, actions)))
-            .map_err(|source| self.log_failed("read the log of", source))
+        Ok(Some((meta, self.decode(number, &bytes)?)))
+    }
+
+    /// What the bytes of a commit say.
+    pub(crate) fn decode(&self, version: u64, bytes: &Bytes) -> Result<Vec<Action>, LakeError> {
+        get_actions(version, bytes).map_err(|source| self.log_failed("read the log of", source))
     }
 
     /// The file of a version's commit; none if it is not in the log.
@@ -264,7 +337,7 @@ impl Table {
 }
 
 /// Where the commit of a version lies in its table.
-fn commit_path(version: i64) -> Path {
+pub(crate) fn commit_path(version: i64) -> Path {
     Path::from(format!("_delta_log/{version:020}.json"))
 }
 

@@ -11,10 +11,11 @@ use crate::table::Table;
 use crate::{LakeError, NewFile, Snapshot};
 use arrow::array::RecordBatch;
 use chrono::Utc;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use millstream_model::column::reserved;
 use object_store::path::Path;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use uuid::Uuid;
 
 /// So many files of one batch are on their way at once: enough that a store's latency does not add up over the dates of a flush, few enough that their parts
@@ -50,7 +51,8 @@ impl Table {
     /// Uploads the rows, one file for each date among them; none for no rows. Nobody sees them until they are committed.
     ///
     /// Values are written as they are: each column must have the type that it has in the table. Memory beyond the batch and its sorted copy is bounded by a few parts
-    /// of each of a few uploads. When one file fails, the others are given up.
+    /// of each of a few uploads. When one file fails, those that
+    /// are on their way come to their end, and nobody will ever see them. Let the future come to its end too: what is dropped leaves parts in the store.
     ///
     /// # Errors
     /// `Refused` when a column is not the table's, `Rows` and `Parquet` when the rows cannot be encoded, `Store` when the upload fails.
@@ -71,8 +73,18 @@ impl Table {
             .blocking(move || arrange::arrange(&batch, &partition_by, &sort_by))
             .await?
             .map_err(|source| LakeError::Rows { table: self.name().to_owned(), source })?;
-        let files = stream::iter(slices).map(|slice| self.write_file(slice, options));
-        files.buffered(FILES_IN_FLIGHT).try_collect().await
+        // A file that is dropped on its way leaves its parts in the store: those that are begun come to their end, and after a failure no others are begun.
+        let failed = AtomicBool::new(false);
+        let files = stream::iter(slices).map(|slice| async {
+            if failed.load(Ordering::Relaxed) {
+                return None;
+            }
+            let written = self.write_file(slice, options).await;
+            failed.fetch_or(written.is_err(), Ordering::Relaxed);
+            Some(written)
+        });
+        let ended: Vec<_> = files.buffered(FILES_IN_FLIGHT).collect().await;
+        ended.into_iter().flatten().collect()
     }
 
     async fn write_file(&self, slice: arrange::Slice, options: &WriteOptions) -> Result<NewFile, LakeError> {

@@ -12,7 +12,6 @@ mod health;
 mod layout;
 mod membership;
 mod partition;
-mod partitioner;
 mod peek;
 mod reader;
 mod recovery;
@@ -23,7 +22,6 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use partitioner::partition_of;
 pub use peek::Peek;
 pub use repair::{LOST, Repair, RepairReport, repair};
 

@@ -4,6 +4,9 @@
 //! fetch ahead (`fetcher`, `reader`). A group only shares out partitions (`membership`). Topics are made or checked when they are met first (`topics`).
 //!
 //! It never chooses a partition otherwise than the embedded log does, never skips a gap, and never lets an offset of a group decide what is read.
+//!
+//! It cannot tell a topic from another one that somebody made under its name and filled beyond a reader's offset: librdkafka follows the name, and its safe
+//! interface tells neither the topic's id nor the epoch of a message's leader. Whoever commits compares what it had read with what is there, by a fingerprint of its last record.
 
 mod append;
 mod context;
@@ -21,7 +24,6 @@ mod tests;
 pub use settings::{KafkaSettings, Mechanism, Sasl, Tls};
 
 use crate::api::{Bounds, Log, LogReader, Membership, Pending};
-use crate::embedded::partition_of;
 use crate::error::LogError;
 use crate::kafka::failure::Attempt;
 use crate::kafka::fetcher::Fetchers;
@@ -29,6 +31,7 @@ use crate::kafka::membership::{Chair, Member};
 use crate::kafka::producer::Producer;
 use crate::kafka::reader::Reader;
 use crate::kafka::topics::Topics;
+use crate::partitioner::partition_of;
 use async_trait::async_trait;
 use millstream_model::name::{LogTopic, Offset, Partition, TopicPartition};
 use millstream_model::record::Record;
@@ -92,7 +95,7 @@ impl KafkaLog {
         Ok(log)
     }
 
-    /// Waits until everything that was appended is confirmed or given up, and every member has left its group. Later appends on clones fail; readers live until
+    /// Waits until everything that was appended is confirmed or given up, and every member has left its group, or the request timeout is over for it. Later appends on clones fail; readers live until
     /// they are dropped.
     ///
     /// # Errors
@@ -101,8 +104,15 @@ impl KafkaLog {
         self.0.room.close();
         let producer = Arc::clone(&self.0.producer);
         let members = std::mem::take(&mut *self.members());
+        let patience = self.0.settings.request_timeout;
         let close = move || {
-            members.into_iter().for_each(Chair::leave);
+            let late = Chair::leave(members, patience);
+            if late > 0 {
+                tracing::warn!(
+                    late,
+                    "members have not left their groups in time; the others get their partitions when these are taken for dead"
+                );
+            }
             producer.close();
         };
         let closed = tokio::task::spawn_blocking(close).await;
@@ -131,6 +141,14 @@ impl KafkaLog {
         Err(attempt.silence("no answer in time"))
     }
 
+    /// The partitions of a topic as it is now; `None` if it does not exist. For those who only look: nothing is made, and nothing is checked.
+    ///
+    /// # Errors
+    /// If no broker answers, or one refuses us.
+    pub async fn existing(&self, topic: &LogTopic) -> Result<Option<Vec<TopicPartition>>, LogError> {
+        Ok(self.0.topics.existing(topic).await?.map(|count| numbered(topic, count)))
+    }
+
     /// Begins to try something, so that its failure can say what it was.
     pub(crate) fn attempt(&self, action: String) -> Attempt<'_> {
         Attempt::to(action, &self.0.settings, self.0.producer.voice())
@@ -154,11 +172,21 @@ impl KafkaLog {
             let asked = tokio::task::spawn_blocking(ask).await;
             match asked.map_err(|error| LogError::Unknown { detail: error.to_string() })? {
                 Ok((first, next)) => return Ok(Bounds { first: Offset(first), next: Offset(next) }),
-                Err(error) if begin.elapsed() < SETTLE && is_moving(&error) => tokio::time::sleep(LOOK).await,
+                Err(error) if begin.elapsed() < SETTLE && is_moving(&error) => {
+                    tokio::time::sleep(LOOK).await;
+                    // Librdkafka believes for minutes what it once heard of a topic, above all that it does not exist. A question by name corrects it.
+                    self.0.topics.existing(&partition.topic).await?;
+                }
                 Err(error) => return Err(attempt.failed(&error)),
             }
         }
     }
+}
+
+/// So many partitions of a topic, in order.
+fn numbered(topic: &LogTopic, count: usize) -> Vec<TopicPartition> {
+    let numbers = 0..i32::try_from(count).unwrap_or(i32::MAX);
+    numbers.map(|number| TopicPartition { topic: topic.clone(), partition: Partition(number) }).collect()
 }
 
 /// Whether a partition is on its way to another leader, or to its first.
@@ -196,11 +224,7 @@ fn check(records: &[Record], limit: usize) -> Result<(), LogError> {
 #[async_trait]
 impl Log for KafkaLog {
     async fn partitions(&self, topic: &LogTopic) -> Result<Vec<TopicPartition>, LogError> {
-        let count = self.0.topics.partitions(topic).await?;
-        let numbers = 0..i32::try_from(count).unwrap_or(i32::MAX);
-        Ok(numbers
-            .map(|number| TopicPartition { topic: topic.clone(), partition: Partition(number) })
-            .collect())
+        Ok(numbered(topic, self.0.topics.partitions(topic).await?))
     }
 
     async fn append(&self, topic: &LogTopic, records: Vec<Record>) -> Result<Pending, LogError> {

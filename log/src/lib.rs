@@ -9,6 +9,7 @@ mod contract;
 pub mod embedded;
 mod error;
 pub mod kafka;
+mod partitioner;
 
 pub use api::{Bounds, Log, LogReader, Membership, Pending, ReadLimit, Released, Share};
 pub use error::LogError;

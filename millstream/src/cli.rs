@@ -25,7 +25,7 @@ Your own, each in a terminal:
   mosquitto_pub -t devices/d1/telemetry -m '{\"temp\":21.5}'
   millstream sql -c 'select * from telemetry'
 
-Exit codes: 0 done, 1 failed (standard error says why), 2 wrong usage, 130 stopped by a signal.";
+Exit codes: 0 done, 1 failed (standard error says why; `doctor` says it on standard output), 2 wrong usage, 130 stopped by a signal.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -93,7 +93,8 @@ pub(crate) struct Demo {
 pub(crate) struct Up {
     #[command(flatten)]
     pub(crate) place: Place,
-    /// Go on although the log has lost messages of this stream that were in no table yet; the gap is written into the table. May be given several times.
+    /// Go on although the log has lost messages of this stream that were in no table yet; the gap is written into the table. For one run, by hand: it counts in the
+    /// first two minutes, and must not stay in a service's command line. May be given several times.
     #[arg(long, value_name = "STREAM")]
     pub(crate) accept_gap: Vec<String>,
 }

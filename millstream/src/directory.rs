@@ -1,7 +1,12 @@
 //! The data directory: where everything of one Millstream lies.
 
+mod instance;
+
+pub(crate) use instance::Instance;
+
 use crate::config::lake::Location;
 use crate::config::load::{PREFIX, load};
+use crate::config::log::LogChoice;
 use crate::config::problem::{Problem, Weight};
 use crate::config::{DEFAULTS, Settings};
 use anyhow::Context;
@@ -49,6 +54,21 @@ impl Directory {
     /// The credentials of devices.
     pub(crate) fn credentials(&self, settings: &Settings) -> PathBuf {
         settings.gateway.access.credentials.clone().unwrap_or_else(|| self.0.join("credentials.toml"))
+    }
+
+    /// Which one of several processes this is; the directory is made if it is not there.
+    ///
+    /// # Errors
+    /// If another process has the same directory, or it cannot be written to.
+    pub(crate) fn instance(&self) -> anyhow::Result<Instance> {
+        Instance::take(&self.0)
+    }
+
+    /// Whether anything that answers a question lies in it: the log or a bucket.
+    pub(crate) fn holds_data(&self, settings: &Settings) -> bool {
+        matches!(settings.log, LogChoice::Embedded(_))
+            || settings.lake.ingestion.is_none()
+            || settings.lake.reporting.is_none()
     }
 
     /// The ingestion bucket; a directory is made if it is not there.
@@ -120,9 +140,21 @@ impl Directory {
 /// # Errors
 /// If it cannot be read, or is wrong: then the message shows where.
 pub(crate) fn read_settings(path: &Path) -> anyhow::Result<Settings> {
+    read(path, &environment())
+}
+
+/// As [`read_settings`], whatever the environment says.
+///
+/// # Errors
+/// As there.
+pub(crate) fn read_file(path: &Path) -> anyhow::Result<Settings> {
+    read(path, &BTreeMap::new())
+}
+
+fn read(path: &Path, environment: &BTreeMap<String, String>) -> anyhow::Result<Settings> {
     let text = read_text(path)?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    load(&text, folder, &environment()).map_err(|problems| anyhow::anyhow!(render(&problems, path, &text)))
+    load(&text, folder, environment).map_err(|problems| anyhow::anyhow!(render(&problems, path, &text)))
 }
 
 /// What may not be wanted in a configuration file, as a person reads it; nothing if nothing.

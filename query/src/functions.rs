@@ -1,20 +1,21 @@
 //! Functions whose result can be far larger than what they are given, with a limit to it.
 //!
 //! The engine counts the memory of sorting, grouping and joining, not that of a function: `repeat('x', 2000000000)` would simply be made, and made again for
-//! each of the 8,192 rows of a batch. So the size is reckoned before the function is called.
+//! each of the 8,192 rows of a batch. So the size is reckoned before the function is called. Where it can only be bounded and the bound is too large, rows are given to
+//! the function few at a time, and what it really makes is judged.
 //!
 //! What this cannot bound: values that are large already (a device's own text, what `string_agg` has gathered) and that a join copies for every row of its other
 //! side.
 
 mod concatenation;
+mod sizes;
 
 pub(crate) use concatenation::BoundedConcatenation;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
-use arrow::compute::{cast, kernels::length::length};
-use arrow::datatypes::{
-    DataType, FieldRef, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
-};
+use arrow::array::Array;
+use arrow::compute::concat;
+use arrow::datatypes::{DataType, FieldRef};
+use datafusion::common::ScalarValue;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::session_state::SessionState;
@@ -22,6 +23,7 @@ use datafusion::logical_expr::{
     ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
     Signature,
 };
+use sizes::Sizes;
 use std::sync::Arc;
 
 /// Bytes of one value that a function makes: 16,384 numbers, or a text that nobody reads. A batch has 8,192 rows, and one literal may be copied into each of them.
@@ -33,23 +35,20 @@ const SUM_BYTES_MAX: i64 = 4 << 20;
 /// Bytes that one call makes for all rows of a batch.
 const CALL_BYTES_MAX: i64 = 128 << 20;
 
-/// A number, an instant or a place in a list.
-const ELEMENT_BYTES: i64 = 8;
-
-/// Bytes of a character at most.
-const CHARACTER_BYTES: i64 = 4;
-
-const DAY_NANOS: i64 = 86_400 * 1_000_000_000;
+/// The same where the values are put together of others: a batch of a file's texts, of which there are seldom more than a file's input of 128 MiB, and as much again.
+const SUM_CALL_BYTES_MAX: i64 = 256 << 20;
 
 /// Each function with how its results grow.
-const GROWING: [(&str, Growth); 12] = [
+const GROWING: [(&str, Growth); 14] = [
     ("array_concat", Growth::Sums),
     ("array_repeat", Growth::Repeats),
     ("array_resize", Growth::Elements),
     ("concat", Growth::Sums),
-    ("concat_ws", Growth::Sums),
+    ("concat_ws", Growth::Joins),
+    ("encode", Growth::Encodes),
     ("generate_series", Growth::Range),
     ("lpad", Growth::Characters),
+    ("overlay", Growth::Sums),
     ("range", Growth::Range),
     ("regexp_replace", Growth::Rewrites),
     ("repeat", Growth::Repeats),
@@ -62,16 +61,22 @@ const GROWING: [(&str, Growth); 12] = [
 enum Growth {
     /// The first argument, as often as the second says.
     Repeats,
-    /// As many elements as the second argument says.
+    /// As many elements as the second argument says, new ones like the third.
     Elements,
-    /// As many characters as the second argument says.
+    /// As many characters as the second argument says, however few bytes those have.
     Characters,
     /// From the first argument to the second by the third.
     Range,
-    /// The third argument for each of the second that is in the first.
+    /// The third argument for each of the second that could be in the first.
     Replaces,
+    /// The third argument for each of the second that is in the first.
+    ReplacesFound,
     /// The third argument for each byte of the first: a pattern may match everywhere.
     Rewrites,
+    /// Two characters for each byte of the first argument.
+    Encodes,
+    /// All arguments, the first between each two of the others.
+    Joins,
     /// All arguments.
     Sums,
 }
@@ -126,142 +131,123 @@ impl ScalarUDFImpl for Bounded {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        self.growth.check(self.name(), &args)?;
-        self.inner.invoke_with_args(args)
+        let limit = Limit::of(self.name(), self.growth, &args);
+        let sizes = Sizes::of(self.growth, &args.args)?;
+        let Err(beyond) = limit.check(sizes.rows(limit.rows)) else {
+            return self.inner.invoke_with_args(args);
+        };
+        match self.growth {
+            Growth::Replaces => {
+                limit.check(Sizes::of(Growth::ReplacesFound, &args.args)?.rows(limit.rows))?;
+                self.inner.invoke_with_args(args)
+            }
+            Growth::Characters | Growth::Rewrites => self.invoke_sliced(&args, &limit, &sizes),
+            _ => Err(beyond),
+        }
     }
+}
+
+impl Bounded {
+    /// The function for a few rows at a time: as many as cannot become more than a call may make.
+    fn invoke_sliced(
+        &self,
+        args: &ScalarFunctionArgs,
+        limit: &Limit<'_>,
+        sizes: &Sizes,
+    ) -> Result<ColumnarValue> {
+        let mut made = Vec::new();
+        let mut lengths = Vec::with_capacity(limit.rows);
+        let mut from = 0;
+        while from < limit.rows {
+            let rows = limit.rows_that_fit(sizes.rows(limit.rows).skip(from))?;
+            let part = self.inner.invoke_with_args(sliced(args, from, rows))?.into_array(rows)?;
+            lengths.extend(Sizes::of(Growth::Sums, &[ColumnarValue::Array(Arc::clone(&part))])?.rows(rows));
+            limit.check(lengths.iter().copied())?;
+            made.push(part);
+            from += rows;
+        }
+        let made: Vec<&dyn Array> = made.iter().map(AsRef::as_ref).collect();
+        let whole = concat(&made)?;
+        match limit.constant {
+            true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&whole, 0)?)),
+            false => Ok(ColumnarValue::Array(whole)),
+        }
+    }
+}
+
+fn sliced(args: &ScalarFunctionArgs, from: usize, rows: usize) -> ScalarFunctionArgs {
+    let mut part = args.clone();
+    part.number_rows = rows;
+    for arg in &mut part.args {
+        if let ColumnarValue::Array(array) = arg {
+            *arg = ColumnarValue::Array(array.slice(from, rows));
+        }
+    }
+    part
 }
 
 /// Whether all arguments together are not too large.
 fn check_sum(name: &str, args: &ScalarFunctionArgs) -> Result<()> {
-    Growth::Sums.check(name, args)
+    let limit = Limit::of(name, Growth::Sums, args);
+    limit.check(Sizes::of(Growth::Sums, &args.args)?.rows(limit.rows))
 }
 
 impl Growth {
-    fn check(self, name: &str, args: &ScalarFunctionArgs) -> Result<()> {
+    /// Whether values become parts of the result.
+    fn composes(self) -> bool {
+        matches!(self, Self::Encodes | Self::Joins | Self::Replaces | Self::Rewrites | Self::Sums)
+    }
+}
+
+/// What one call may make.
+struct Limit<'a> {
+    name: &'a str,
+    rows: usize,
+    /// Whether one value is made for all rows: then it may be copied into each of them.
+    constant: bool,
+    value_bytes: i64,
+    call_bytes: i64,
+}
+
+impl<'a> Limit<'a> {
+    fn of(name: &'a str, growth: Growth, args: &ScalarFunctionArgs) -> Self {
         let constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+        let (value_bytes, call_bytes) = match growth.composes() && !constant {
+            true => (SUM_BYTES_MAX, SUM_CALL_BYTES_MAX),
+            false => (VALUE_BYTES_MAX, CALL_BYTES_MAX),
+        };
         let rows = if constant { 1 } else { args.number_rows };
-        let composed = matches!(self, Self::Sums | Self::Rewrites);
-        let most = if composed && !constant { SUM_BYTES_MAX } else { VALUE_BYTES_MAX };
-        let sizes = self.sizes(&args.args)?;
+        Self { name, rows, constant, value_bytes, call_bytes }
+    }
+
+    fn check(&self, sizes: impl Iterator<Item = i64>) -> Result<()> {
         let mut all = 0_i64;
-        for row in 0..rows {
-            let size = sizes.of(row).unwrap_or(0).max(0);
+        for size in sizes {
             all = all.saturating_add(size);
-            if size > most || all > CALL_BYTES_MAX {
-                let (what, most) = if size > most {
-                    ("a value", most)
-                } else {
-                    ("values for a batch of rows", CALL_BYTES_MAX)
-                };
-                return Err(DataFusionError::Execution(format!(
-                    "{name} would make {what} of more than {most} bytes"
-                )));
+            if size > self.value_bytes {
+                return Err(self.beyond("a value", self.value_bytes));
+            }
+            if all > self.call_bytes {
+                return Err(self.beyond("values for a batch of rows", self.call_bytes));
             }
         }
         Ok(())
     }
 
-    fn sizes(self, args: &[ColumnarValue]) -> Result<Sizes> {
-        let columns = match (self, args) {
-            (Self::Repeats, [value, count, ..]) => vec![bytes(value)?, numbers(count)?],
-            (Self::Replaces, [text, from, to, ..]) => vec![bytes(text)?, bytes(from)?, bytes(to)?],
-            (Self::Rewrites, [text, _, to, ..]) => vec![bytes(text)?, bytes(to)?],
-            (Self::Elements | Self::Characters, [_, count, ..]) => vec![numbers(count)?],
-            (Self::Range, args) => args.iter().map(numbers).collect::<Result<_>>()?,
-            (Self::Sums, args) => args.iter().map(bytes).collect::<Result<_>>()?,
-            _ => Vec::new(),
-        };
-        Ok(Sizes { growth: self, columns })
-    }
-}
-
-/// The arguments as numbers; one of a single row holds for all.
-struct Sizes {
-    growth: Growth,
-    columns: Vec<Int64Array>,
-}
-
-impl Sizes {
-    /// None where an argument is null, and so the result.
-    fn of(&self, row: usize) -> Option<i64> {
-        if self.growth == Growth::Sums {
-            // Some of these pass over null.
-            return Some(
-                self.columns.iter().filter_map(|column| at(column, row)).fold(0, i64::saturating_add),
-            );
-        }
-        let values: Vec<i64> = self.columns.iter().map(|column| at(column, row)).collect::<Option<_>>()?;
-        Some(match (self.growth, values.as_slice()) {
-            (Growth::Repeats, [size, count]) => size.saturating_mul(*count),
-            (Growth::Elements, [count]) => count.saturating_mul(ELEMENT_BYTES),
-            (Growth::Characters, [count]) => count.saturating_mul(CHARACTER_BYTES),
-            (Growth::Replaces, [text, from, to]) => {
-                (text / from.max(&1) + 1).saturating_mul(*to).saturating_add(*text)
-            }
-            (Growth::Rewrites, [text, to]) => (text + 1).saturating_mul(*to).saturating_add(*text),
-            (Growth::Range, [end]) => range(0, *end, 1),
-            (Growth::Range, [start, end]) => range(*start, *end, 1),
-            (Growth::Range, [start, end, step]) => range(*start, *end, *step),
-            _ => 0,
-        })
-    }
-}
-
-fn range(start: i64, end: i64, step: i64) -> i64 {
-    let count = (i128::from(end) - i128::from(start)).checked_div(i128::from(step)).unwrap_or(0);
-    i64::try_from(count).unwrap_or(i64::MAX).max(-1).saturating_add(1).saturating_mul(ELEMENT_BYTES)
-}
-
-fn at(column: &Int64Array, row: usize) -> Option<i64> {
-    let row = if column.len() == 1 { 0 } else { row };
-    (row < column.len() && column.is_valid(row)).then(|| column.value(row))
-}
-
-fn array(value: &ColumnarValue) -> Result<ArrayRef> {
-    match value {
-        ColumnarValue::Array(array) => Ok(Arc::clone(array)),
-        ColumnarValue::Scalar(scalar) => scalar.to_array_of_size(1),
-    }
-}
-
-/// The sizes of values in bytes.
-fn bytes(value: &ColumnarValue) -> Result<Int64Array> {
-    let values = array(value)?;
-    match values.data_type() {
-        DataType::Utf8
-        | DataType::LargeUtf8
-        | DataType::Utf8View
-        | DataType::Binary
-        | DataType::LargeBinary
-        | DataType::BinaryView => integers(&length(&values)?),
-        DataType::Null => Ok(Int64Array::new_null(values.len())),
-        // All share what the array has: an average, and no value is made of less than an element.
-        _ => {
-            let average = values.get_array_memory_size() / values.len().max(1);
-            let average = i64::try_from(average).unwrap_or(i64::MAX).max(ELEMENT_BYTES);
-            Ok(Int64Array::from_value(average, values.len()))
+    /// How many of these rows together become no more than a call may make.
+    fn rows_that_fit(&self, sizes: impl Iterator<Item = i64>) -> Result<usize> {
+        let mut all = 0_i64;
+        let fitting = sizes.take_while(|size| {
+            all = all.saturating_add(*size);
+            all <= self.call_bytes
+        });
+        match fitting.count() {
+            0 => Err(self.beyond("a value", self.call_bytes)),
+            rows => Ok(rows),
         }
     }
-}
 
-/// Counts, and the ends and the step of a range; times in nanoseconds, a month as its shortest.
-fn numbers(value: &ColumnarValue) -> Result<Int64Array> {
-    let values = array(value)?;
-    match values.data_type() {
-        DataType::Date32 | DataType::Date64 | DataType::Timestamp(..) => {
-            integers(&cast(&values, &DataType::Timestamp(TimeUnit::Nanosecond, None))?)
-        }
-        DataType::Interval(IntervalUnit::MonthDayNano) => {
-            let nanos = |step: IntervalMonthDayNano| {
-                let days = i64::from(step.months).saturating_mul(28).saturating_add(i64::from(step.days));
-                days.saturating_mul(DAY_NANOS).saturating_add(step.nanoseconds)
-            };
-            Ok(values.as_primitive::<IntervalMonthDayNanoType>().unary(nanos))
-        }
-        _ => integers(&values),
+    fn beyond(&self, what: &str, most: i64) -> DataFusionError {
+        DataFusionError::Execution(format!("{} would make {what} of more than {most} bytes", self.name))
     }
-}
-
-fn integers(values: &ArrayRef) -> Result<Int64Array> {
-    Ok(cast(values, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
 }

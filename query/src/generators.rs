@@ -1,5 +1,6 @@
 //! `generate_series` and `range` in a FROM clause, with a limit to the rows that they make.
 
+use arrow::datatypes::IntervalMonthDayNano;
 use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::common::ScalarValue;
 use datafusion::error::{DataFusionError, Result};
@@ -7,8 +8,9 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::Expr;
 use std::sync::Arc;
 
-/// Nanoseconds of the shortest day of a time zone, and of the shortest month: a step of so long makes the most rows.
-const DAY_NANOS: i128 = 23 * 3_600 * 1_000_000_000;
+const DAY_NANOS: i128 = 86_400 * 1_000_000_000;
+
+/// Of the shortest month: a step of so long makes the most rows.
 const MONTH_NANOS: i128 = 28 * DAY_NANOS;
 
 /// Puts the limit on every function that makes tables.
@@ -40,6 +42,14 @@ impl TableFunctionImpl for Bounded {
             _ => self.inner.call_with_args(args),
         }
     }
+}
+
+/// Nanoseconds that a step goes at least; none where it goes forth and back at once: such a step, as a month less 30 days, may never come to an end.
+pub(crate) fn stride(step: IntervalMonthDayNano) -> Option<i128> {
+    let parts = [i128::from(step.months), i128::from(step.days), i128::from(step.nanoseconds)];
+    let one_way = parts.iter().all(|part| *part >= 0) || parts.iter().all(|part| *part <= 0);
+    let [months, days, nanos] = parts;
+    one_way.then_some(months * MONTH_NANOS + days * DAY_NANOS + nanos)
 }
 
 /// How many rows, as far as the arguments can be understood here; what they cannot be is for the function itself to refuse.
@@ -74,11 +84,7 @@ fn point(value: &ScalarValue) -> Option<i128> {
 
 fn step_of(value: &ScalarValue) -> Option<i128> {
     match value {
-        ScalarValue::IntervalMonthDayNano(step) => {
-            let step = (*step)?;
-            let long = i128::from(step.months) * MONTH_NANOS + i128::from(step.days) * DAY_NANOS;
-            Some(long + i128::from(step.nanoseconds))
-        }
+        ScalarValue::IntervalMonthDayNano(step) => stride((*step)?),
         other => point(other),
     }
 }
@@ -86,7 +92,6 @@ fn step_of(value: &ScalarValue) -> Option<i128> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::datatypes::IntervalMonthDayNano;
     use datafusion::logical_expr::lit;
 
     #[test]
@@ -103,7 +108,8 @@ mod tests {
         check(&[lit(i64::MIN), lit(i64::MAX)], Some(i128::from(u64::MAX) + 1));
         check(&[lit(1_i64), lit(2_i64), lit(0_i64)], None);
         check(&[instant(0), instant(1_000), every(0, 0, 10)], Some(101));
-        check(&[instant(0), instant(i64::MAX), every(1, 0, 0)], Some(3_979));
+        check(&[instant(0), instant(i64::MAX), every(1, 0, 0)], Some(3_813));
+        check(&[instant(0), instant(1_000), every(1, -30, 0)], None);
         check(&[lit("a")], None);
         check(&[], None);
     }

@@ -1,5 +1,6 @@
 //! How much one session may use.
 
+use crate::deadline::Deadline;
 use crate::error::{Exceeded, QueryError};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -42,16 +43,23 @@ impl Default for Limits {
     }
 }
 
-/// The time of one query.
+/// The time of one query. Dropping it ends the query's work.
 #[derive(Debug)]
 pub(crate) struct TimeLimit {
     limit: Duration,
     spent: Duration,
+    /// For what works on without a pause, where no timer can end it. Only while the query is waited for.
+    deadline: Deadline,
 }
 
 impl TimeLimit {
     pub(crate) fn new(limit: Duration) -> Self {
-        Self { limit, spent: Duration::ZERO }
+        Self { limit, spent: Duration::ZERO, deadline: Deadline::new() }
+    }
+
+    /// Passes when the time is over, and when nobody waits for the query any more.
+    pub(crate) fn deadline(&self) -> Deadline {
+        self.deadline.clone()
     }
 
     /// Does a part of the query's work, or ends it when the time is over.
@@ -64,11 +72,19 @@ impl TimeLimit {
             return Err(self.exceeded());
         }
         let began = Instant::now();
+        self.deadline.set(left);
         let done = timeout(left, work).await;
         self.spent = self.spent.saturating_add(began.elapsed());
         match done {
-            Ok(done) => done,
-            Err(_elapsed) => Err(self.exceeded()),
+            // What fails later than it may end was told to end.
+            Ok(done) if done.is_ok() || self.spent < self.limit => {
+                self.deadline.lift();
+                done
+            }
+            _ => {
+                self.deadline.pass();
+                Err(self.exceeded())
+            }
         }
     }
 
@@ -77,5 +93,11 @@ impl TimeLimit {
         QueryError::limit(Exceeded::Time, message)
             .hint("ask for less: fewer dates (where date >= …), and no join without a condition")
             .hint("what is asked again and again is better kept as a report")
+    }
+}
+
+impl Drop for TimeLimit {
+    fn drop(&mut self) {
+        self.deadline.pass();
     }
 }

@@ -151,12 +151,12 @@ impl Session {
         sources: &[ReportSource],
         only_dates: Option<&[i32]>,
     ) -> Result<Answer, QueryError> {
-        let begin = async {
+        let begin = async |deadline| {
             let question = Question::parse(&report.sql)?;
             let state = self.state_over(Sources::versions(sources, only_dates).catalog());
             let plan = plan(question, &state, &report.sql).await?;
             // What a report reads is its author's choice, not that of whoever asks.
-            run(&state, &plan, &report.sql, None).await
+            run(&state, &plan, &report.sql, None, &deadline).await
         };
         let answer = self.answer(&report.sql, begin).await?;
         normal::normalised(answer, report.schema())

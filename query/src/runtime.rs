@@ -3,15 +3,11 @@
 use crate::error::QueryError;
 use crate::limits::Limits;
 use crate::{functions, generators};
-use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionState;
-use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::coop::CooperativeExec;
-use datafusion::physical_plan::unnest::UnnestExec;
 use datafusion::prelude::SessionConfig;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -64,17 +60,4 @@ fn bounded_runtime(limits: &Limits) -> datafusion::error::Result<Arc<RuntimeEnv>
         .with_disk_manager_builder(disk)
         .with_metadata_cache_limit(FOOTER_CACHE_BYTES)
         .build_arc()
-}
-
-/// The plan, made to pause now and then also where a step gives much more than it takes: a join of two small tables can go on for days without ever waiting
-/// for one of them, and what never pauses can neither be timed out nor dropped. The engine itself sees to it only where rows are read.
-pub(crate) fn yielding(plan: Arc<dyn ExecutionPlan>) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
-    let paused = plan.transform_up(|step| {
-        let multiplies = step.children().len() > 1 || step.is::<UnnestExec>();
-        Ok(match multiplies {
-            true => Transformed::yes(Arc::new(CooperativeExec::new(step)) as Arc<dyn ExecutionPlan>),
-            false => Transformed::no(step),
-        })
-    });
-    paused.map(|paused| paused.data)
 }

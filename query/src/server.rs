@@ -20,7 +20,8 @@
 //! | 500 | the bucket cannot be read, or the engine failed |
 //!
 //! What fails later can no longer have a status: the body then ends without its last chunk, which every HTTP client reports as an error, and an Arrow
-//! stream in it has no end mark. So an answer that looks complete is complete. The reason stands in the log.
+//! stream in it has no end mark. So an answer that looks complete is complete. The reason stands in the log. The same happens to a client that takes its answer too
+//! slowly ([`Settings::stall`], [`Settings::delivery`]); it is not counted as a failure.
 //!
 //! Nothing is said about rows or cost in headers: neither is known before the last row, and few clients read trailers.
 
@@ -68,11 +69,15 @@ pub struct Settings {
     pub wait: Duration,
     /// How long a client may take no bytes of its answer before its query is ended.
     pub stall: Duration,
+    /// How long a query waits for its client altogether, all the times counted in which a piece of the answer is ready and the client does not take it. Together
+    /// with the time that a session gives to a query it bounds how long the query can hold one of `running_max`.
+    pub delivery: Duration,
 }
 
 impl Default for Settings {
     /// Eight at a time: each has an eighth of the session's memory when all sort. 64 wait, for 10 seconds: longer, and the client has given up before us. A minute
-    /// without a byte: a person's pager may stand still that long, a client that is gone does for ever.
+    /// without a byte: a person's pager may stand still that long, a client that is gone does for ever. A quarter of an hour in all: a gigabyte over a link of
+    /// 10 Mbit/s, and no place held for hours by who takes a piece a minute.
     fn default() -> Self {
         Self {
             token: None,
@@ -80,6 +85,7 @@ impl Default for Settings {
             waiting_max: 64,
             wait: Duration::from_secs(10),
             stall: Duration::from_secs(60),
+            delivery: Duration::from_secs(15 * 60),
         }
     }
 }
@@ -97,7 +103,7 @@ pub fn router(settings: Settings, session: Arc<Session>, counters: Counters) -> 
             settings.wait,
             counters.clone(),
         ),
-        stall: settings.stall,
+        patience: Patience { stall: settings.stall, delivery: settings.delivery },
         counters,
     };
     Router::new().route(PATH, post(ask).fallback(other_method)).with_state(Arc::new(server))
@@ -107,8 +113,15 @@ struct Server {
     session: Arc<Session>,
     authority: Authority,
     admission: Admission,
-    stall: Duration,
+    patience: Patience,
     counters: Counters,
+}
+
+/// How long a query waits for its client: for one piece of the answer, and for all of them.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    stall: Duration,
+    delivery: Duration,
 }
 
 async fn ask(State(server): State<Arc<Server>>, request: Request) -> Response {
@@ -131,7 +144,7 @@ impl Server {
         let sql = request::statement(request.into_body()).await?;
         let permit = self.admission.admit().await?;
         let (session, course) = (Arc::clone(&self.session), course.clone());
-        let body = delivery::begin(session, sql, encoding, self.stall, permit, course).await?;
+        let body = delivery::begin(session, sql, encoding, self.patience, permit, course).await?;
         let headers = [
             (header::CONTENT_TYPE, encoding.content_type()),
             // What was asked is not to be found in anybody's cache.

@@ -2,19 +2,22 @@
 
 use crate::answer::Answer;
 use crate::catalog::QueryCatalog;
+use crate::deadline::Deadline;
 use crate::error::{QueryError, QueryErrorKind, unknown_table};
 use crate::handles::Handles;
+use crate::interruption::interruptible;
 use crate::limits::{Limits, TimeLimit};
 use crate::rescue::rescued;
-use crate::runtime::{blank_state, yielding};
+use crate::runtime::blank_state;
 use crate::scan;
-use crate::statement::Question;
+use crate::statement::{Question, with_room};
 use datafusion::catalog::CatalogProviderList;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::physical_plan::common::spawn_buffered;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use millstream_lake::{Bucket, LakeError};
 use std::fmt;
@@ -60,7 +63,7 @@ impl Session {
     /// When it is not exactly one statement, not a question, names what does not exist, makes no sense, or a bucket cannot be read. What fails
     /// on a value or runs out of memory or time fails while the answer is read.
     pub async fn query(&self, sql: &str) -> Result<Answer, QueryError> {
-        self.answer(sql, async {
+        self.answer(sql, async |deadline| {
             let question = Question::parse(sql)?;
             let catalog = QueryCatalog::new(&self.ingestion, &self.reporting);
             if question.asks_for_names() {
@@ -69,7 +72,7 @@ impl Session {
             let state = self.state_over(catalog.schemas());
             self.require_tables(&question, &state, &catalog, sql).await?;
             let plan = plan(question, &state, sql).await?;
-            run(&state, &plan, sql, self.scan_bytes).await
+            run(&state, &plan, sql, self.scan_bytes, &deadline).await
         })
         .await
     }
@@ -78,11 +81,12 @@ impl Session {
     pub(crate) async fn answer(
         &self,
         sql: &str,
-        begin: impl Future<Output = Result<Running, QueryError>>,
+        begin: impl AsyncFnOnce(Deadline) -> Result<Running, QueryError>,
     ) -> Result<Answer, QueryError> {
         let started = Instant::now();
         let mut time = TimeLimit::new(self.time);
-        let (batches, plan) = time.spend(rescued(begin)).await?;
+        let begun = begin(time.deadline());
+        let (batches, plan) = time.spend(rescued(begun)).await?;
         Ok(Answer::new(sql.to_owned(), batches, plan, started, time))
     }
 
@@ -160,22 +164,29 @@ fn compares_with_all_of(plan: &LogicalPlan) -> datafusion::error::Result<bool> {
     Ok(found)
 }
 
+/// Batches that are made before they are asked for.
+const BATCHES_AHEAD: usize = 1;
+
 /// The rows of a plan as they come, and the plan, which knows what they cost.
 pub(crate) type Running = (SendableRecordBatchStream, Arc<dyn ExecutionPlan>);
 
-/// Starts a plan, unless it would read more bytes of files than `scan_bytes`.
+/// Starts a plan, unless it would read more bytes of files than `scan_bytes`. On a runtime of several threads it is worked on by a task of its own, so that who
+/// waits for it sees when the time is over, and can go, also while it does not pause.
 pub(crate) async fn run(
     state: &SessionState,
     plan: &LogicalPlan,
     sql: &str,
     scan_bytes: Option<u64>,
+    deadline: &Deadline,
 ) -> Result<Running, QueryError> {
     let failed = |error| QueryError::from_datafusion(error, sql);
-    let physical = state.create_physical_plan(plan).await.map_err(failed)?;
+    // Optimising goes down an expression of many conditions step by step, with more stack for each than anything that comes later.
+    let optimized = with_room(|| state.optimize(plan))?.map_err(failed)?;
+    let physical = state.query_planner().create_physical_plan(&optimized, state).await.map_err(failed)?;
     scan::check(physical.as_ref(), scan_bytes)?;
-    let physical = yielding(physical).map_err(failed)?;
+    let physical = interruptible(physical, deadline).map_err(failed)?;
     let batches = execute_stream(Arc::clone(&physical), state.task_ctx()).map_err(failed)?;
-    Ok((batches, physical))
+    Ok((spawn_buffered(batches, BATCHES_AHEAD), physical))
 }
 
 fn unlisted(error: LakeError) -> QueryError {

@@ -1,6 +1,9 @@
-//! A text of SQL: cut into statements, parsed, and let through only if it is a question, and not a bottomless one (`bounds`).
+//! A text of SQL: cut into statements, parsed, and let through only if it is a question, neither too large (`bounds`) nor too deep (`depth`).
 
 mod bounds;
+mod depth;
+
+pub(crate) use depth::with_room;
 
 use crate::error::{Place, QueryError, QueryErrorKind};
 use datafusion::common::TableReference;
@@ -88,7 +91,7 @@ impl Question {
     /// Parses exactly one statement.
     pub(crate) fn parse(sql: &str) -> Result<Self, QueryError> {
         bounds::check_text(sql)?;
-        let parsed = parse_one(sql)?;
+        let parsed = with_room(|| depth::levelled(parse_one(sql)?))??;
         refuse_changes(&parsed, sql)?;
         let parsed = if is_show_tables(&parsed) { parse_one(SHOW_TABLES)? } else { parsed };
         let mut found = Relations::default();

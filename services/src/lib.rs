@@ -76,8 +76,7 @@ impl Services {
     }
 
     fn start(directory: &Path, only: &[Service], own: bool) -> Outcome<Self> {
-        script::up(directory, only).map(|mut environment| {
-            environment.remove("MILLSTREAM__SUBSCRIBER__LOCAL__BROKER");
+        script::up(directory, only).map(|environment| {
             let value = |key: &str| environment.get(key).cloned().unwrap_or_default();
             Self {
                 kafka: value("MILLSTREAM__KAFKA__BROKERS"),
@@ -95,7 +94,6 @@ impl Services {
     }
 
     /// What `deploy/local/up` printed: addresses and credentials, for the environment of a program under test.
-    /// Without the address of the subscriber that only `deploy/local/millstream.toml` has.
     #[must_use]
     pub fn environment(&self) -> &BTreeMap<String, String> {
         &self.environment
@@ -115,6 +113,15 @@ impl Services {
     pub fn bucket(&self, name: &str) -> String {
         script::s3(&self.environment, &["bucket", name]);
         name.to_owned()
+    }
+
+    /// The keys of what was begun to be written to the bucket in parts, and neither completed nor given up.
+    ///
+    /// # Panics
+    /// Where the store refuses.
+    #[must_use]
+    pub fn uploads(&self, bucket: &str) -> Vec<String> {
+        script::s3(&self.environment, &["uploads", bucket]).lines().map(str::to_owned).collect()
     }
 
     /// Lets the store tell the topic `millstream.notices` of this set's Kafka about every object of the bucket that ends with `.json`.

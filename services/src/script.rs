@@ -81,9 +81,10 @@ pub(crate) fn down(directory: &Path) {
     }
 }
 
-pub(crate) fn s3(environment: &BTreeMap<String, String>, arguments: &[&str]) {
+pub(crate) fn s3(environment: &BTreeMap<String, String>, arguments: &[&str]) -> String {
     let output = run(script("s3").envs(environment).args(arguments)).expect("deploy/local/s3 can be run");
     assert!(output.status.success(), "s3 {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 fn script(name: &str) -> Command {

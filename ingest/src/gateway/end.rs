@@ -110,12 +110,12 @@ impl End {
 
     /// Whether the client is still there to hear of the messages that are under way.
     pub(crate) fn waits_for_acks(&self) -> bool {
-        matches!(self, Self::Violation(_) | Self::ShuttingDown | Self::NotAuthorized)
+        matches!(self, Self::Violation(_) | Self::ShuttingDown | Self::NotAuthorized | Self::Expelled(_))
     }
 
-    /// Only a normal goodbye deletes the Will.
+    /// A normal goodbye deletes the Will; and whoever may not be here any more has no last word.
     pub(crate) fn publishes_will(&self) -> bool {
-        !matches!(self, Self::Disconnected)
+        !matches!(self, Self::Disconnected | Self::Expelled(_))
     }
 
     /// Whether it is us who close, so that the client must be given time to read why.

@@ -213,3 +213,22 @@ async fn a_session_belongs_to_whoever_began_it_until_it_ends() {
     assert!(sessions.begin(owned("device:d1", false, later)).await.unwrap().present);
     sessions.close().await;
 }
+
+#[tokio::test]
+async fn a_renewed_certificate_goes_on_with_the_session_that_the_old_one_has_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let sessions = open(&directory.path().join("sessions.redb"));
+    let owned = |owner: &str| Start { owner: Owner::stored(owner), ..start("d1", false, DAY, 1) };
+    sessions.begin(owned("certificate:old")).await.unwrap();
+    for other in ["certificate:new", "device:d1"] {
+        let refused = sessions.begin(owned(other)).await;
+        assert!(matches!(refused, Err(SessionError::Owned)), "the old one is there: {refused:?}");
+    }
+    sessions.end(&"d1".into(), DAY, seconds(2)).await.unwrap();
+    let anybody = sessions.begin(start("d1", false, DAY, 3)).await;
+    assert!(matches!(anybody, Err(SessionError::Owned)), "{anybody:?}");
+    assert!(sessions.begin(owned("certificate:new")).await.unwrap().present);
+    sessions.end(&"d1".into(), DAY, seconds(4)).await.unwrap();
+    assert!(sessions.begin(owned("device:d1")).await.unwrap().present, "it was put on the list");
+    sessions.close().await;
+}

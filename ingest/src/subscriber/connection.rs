@@ -7,7 +7,8 @@
 use super::link::{Link, LinkError};
 use super::message;
 use super::publish::Publish;
-use super::settings::{MqttVersion, SubscriberSettings};
+use super::settings::SubscriberSettings;
+use super::sieve::Verdict;
 use super::wire::Inbound;
 use super::{Stage, chain};
 use crate::gateway::acks::InOrder;
@@ -52,6 +53,8 @@ struct Due {
     delivery: Delivery,
     /// Of its record.
     bytes: usize,
+    /// When it is acknowledged, so is all that the subscriptions brought.
+    live: bool,
 }
 
 type Append = Pin<Box<dyn Future<Output = Result<Pending, LogError>> + Send>>;
@@ -88,9 +91,16 @@ impl<'s> Connection<'s> {
     pub(super) fn new(stage: &'s mut Stage, mut link: Link) -> Result<Self, LinkError> {
         let filters: Vec<_> = stage.settings.subscriptions().collect();
         let mut unanswered = BTreeMap::new();
-        for (filters, id) in filters.chunks(FILTERS_PER_PACKET).zip((1..).filter_map(PacketId::new)) {
+        let mut ids = (1..).filter_map(PacketId::new);
+        for (filters, id) in filters.chunks(FILTERS_PER_PACKET).zip(&mut ids) {
             link.wire.subscribe(id, filters, &mut link.outlet.bytes)?;
             unanswered.insert(id, filters.to_vec());
+        }
+        // A session from before there was a group has the same filters without it. After the others, so that nothing is missed between them.
+        if link.granted.session_present && stage.settings.group.is_some() {
+            for (filters, id) in stage.settings.filters.chunks(FILTERS_PER_PACKET).zip(&mut ids) {
+                link.wire.unsubscribe(id, filters, &mut link.outlet.bytes)?;
+            }
         }
         let (appends, appending) = (InOrder::new(), None);
         Ok(Self { stage, link, appends, appending, bytes: 0, unanswered, granted: 0, refusal: None })
@@ -178,8 +188,12 @@ impl<'s> Connection<'s> {
                         filter, "the broker grants QoS 0 only: what it cannot deliver is lost"
                     );
                     self.granted += 1;
+                    self.stage.sieve.granted(filter);
                 }
-                Ok(_) => self.granted += 1,
+                Ok(_) => {
+                    self.granted += 1;
+                    self.stage.sieve.granted(filter);
+                }
                 Err(reason) => {
                     error!(subscriber = name, filter, reason, "the broker refuses a subscription");
                     self.refusal = Some(format!("{filter}: {reason}"));
@@ -189,6 +203,7 @@ impl<'s> Connection<'s> {
         if !self.unanswered.is_empty() {
             return Ok(());
         }
+        self.stage.sieve.answered();
         if let Some(reason) = self.refusal.clone() {
             if self.granted == 0 {
                 return Err(LinkError::Unsubscribed(reason));
@@ -203,18 +218,23 @@ impl<'s> Connection<'s> {
     fn publish(&mut self, publish: Publish) -> Result<(), End> {
         self.stage.status.received += 1;
         let delivery = publish.delivery;
-        if self.is_replay(&publish) {
-            self.stage.status.retained_dropped += 1;
-            // Its acknowledgement waits for its turn, too.
-            let (answer, durable) = Pending::new();
-            let answered = answer.send(Ok(Vec::new())).is_ok();
-            debug_assert!(answered, "the other end is still here");
-            self.appends.push(durable, Due { delivery, bytes: 0 });
-            return Ok(());
+        match self.stage.sieve.judge(&publish) {
+            Verdict::Take => {}
+            Verdict::Replay => {
+                self.stage.status.retained_dropped += 1;
+                self.drop_in_turn(delivery);
+                return Ok(());
+            }
+            Verdict::Unwanted => {
+                self.stage.status.unwanted_dropped += 1;
+                self.drop_in_turn(delivery);
+                return Ok(());
+            }
         }
+        let live = self.stage.sieve.is_live(&publish);
         let Stage { routes, clock, limits, log, .. } = &*self.stage;
-        let (log_topic, record) = message::record(publish, routes, clock.now(), *limits);
-        let due = Due { delivery, bytes: record.size() };
+        let (log_topic, record) = message::record(publish, routes, clock.now(), limits);
+        let due = Due { delivery, bytes: record.size(), live };
         self.bytes += due.bytes;
         let mut append: Append = Box::pin(append(Arc::clone(log), log_topic, record));
         // Nearly always there is room at once.
@@ -227,11 +247,12 @@ impl<'s> Connection<'s> {
         }
     }
 
-    /// Whether this is a retained message that the broker only sends because we subscribed again. To MQTT 5 brokers we say that we want none of those. In
-    /// 3.1.1 a message has the flag only when it answers a SUBSCRIBE (MQTT-3.3.1-9); if the session was there before, so was the subscription, and the message is
-    /// an old one.
-    fn is_replay(&self, publish: &Publish) -> bool {
-        self.link.wire.version() == MqttVersion::V311 && self.link.granted.session_present && publish.retain
+    /// For a message that nobody wants: its acknowledgement waits for its turn, too.
+    fn drop_in_turn(&mut self, delivery: Delivery) {
+        let (answer, durable) = Pending::new();
+        let answered = answer.send(Ok(Vec::new())).is_ok();
+        debug_assert!(answered, "the other end is still here");
+        self.appends.push(durable, Due { delivery, bytes: 0, live: false });
     }
 
     fn under_way(&mut self, appended: Result<Pending, LogError>, due: Due) -> Result<(), End> {
@@ -250,7 +271,11 @@ impl<'s> Connection<'s> {
             return Err(self.failed(error, due));
         }
         self.bytes = self.bytes.saturating_sub(due.bytes);
-        Ok(self.acknowledge(due.delivery)?)
+        self.acknowledge(due.delivery)?;
+        if due.live {
+            self.stage.sieve.settle();
+        }
+        Ok(())
     }
 
     fn acknowledge(&mut self, delivery: Delivery) -> Result<(), LinkError> {

@@ -30,6 +30,9 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The first bytes of a 3.1.1 CONNACK; that of MQTT 5 is at least three bytes long.
 const CONNACK_V311: [u8; 2] = [0x20, 0x02];
 
+/// In 3.1.1 a broker cannot say why it ends a connection, and mosquitto 2.0.11 does not say it in 5 either. Of the reasons this is the one that comes again and again.
+const UNSAID: &str = " without a word; if that goes on, another program connects with our client id: each needs one of its own, as those that share a `group` have";
+
 /// Why there is no connection (any more). A new one may work.
 #[derive(Debug, Error)]
 pub(crate) enum LinkError {
@@ -142,7 +145,7 @@ impl Link {
     /// Something came.
     pub(crate) fn heard(&mut self, bytes: usize) -> Result<(), LinkError> {
         if bytes == 0 {
-            return Err(LinkError::Closed(""));
+            return Err(LinkError::Closed(UNSAID));
         }
         self.last_heard = Instant::now();
         Ok(())

@@ -14,26 +14,42 @@ use millstream_model::time::Micros;
 /// More than our own headers take of a record, without the topic.
 const HEADERS: usize = 256;
 
-/// How large a record may be.
-#[derive(Debug, Clone, Copy)]
+/// Names of properties that are remembered because the log refused them; beyond, all properties are left out.
+const REFUSED_MAX: usize = 16;
+
+/// What the log takes of a message.
+#[derive(Debug, Clone)]
 pub(crate) struct Limits {
     message_max: usize,
     truncated_keep: usize,
     /// What the log takes, as far as it has told us.
     record_max: usize,
+    /// Names of properties that it has refused.
+    refused: Vec<String>,
 }
 
 impl Limits {
     pub(crate) fn new(settings: &SubscriberSettings) -> Self {
         let SubscriberSettings { message_max, truncated_keep, .. } = *settings;
-        Self { message_max, truncated_keep, record_max: usize::MAX }
+        Self { message_max, truncated_keep, record_max: usize::MAX, refused: Vec::new() }
     }
 
     /// The log has refused a record of this size: one like it is cut from now on, so that the broker's next attempt succeeds.
     pub(crate) fn learn(&mut self, size: usize, error: &LogError) {
-        if let LogError::TooLarge { limit, .. } = error {
-            self.record_max = self.record_max.min(*limit).min(size.saturating_sub(1));
+        match error {
+            LogError::TooLarge { limit, .. } => {
+                self.record_max = self.record_max.min(*limit).min(size.saturating_sub(1));
+            }
+            LogError::Header { name } if !self.refused.contains(name) && self.refused.len() < REFUSED_MAX => {
+                self.refused.push(name.clone());
+            }
+            _ => {}
         }
+    }
+
+    /// Whether the log would refuse such properties.
+    fn refuses(&self, properties: &[(String, String)]) -> bool {
+        self.refused.len() >= REFUSED_MAX || properties.iter().any(|(name, _)| self.refused.contains(name))
     }
 }
 
@@ -45,7 +61,7 @@ pub(crate) fn record(
     publish: Publish,
     routes: &Routes,
     received_at: Micros,
-    limits: Limits,
+    limits: &Limits,
 ) -> (LogTopic, Record) {
     let named_by_topic = lifecycle::device_id(&publish.topic);
     let route = routes.route(&publish.topic, &named_by_topic);
@@ -56,7 +72,11 @@ pub(crate) fn record(
 }
 
 /// The record, cut down where it is too large: first the payload to its head, then the properties, then all of the payload.
-fn fit(mut publish: Publish, device_id: &str, received_at: Micros, limits: Limits) -> Record {
+fn fit(mut publish: Publish, device_id: &str, received_at: Micros, limits: &Limits) -> Record {
+    if !publish.user_properties.is_empty() && limits.refuses(&publish.user_properties) {
+        publish.user_properties.clear();
+        publish.properties_cut = true;
+    }
     let fixed = HEADERS + publish.topic.len() + device_id.len();
     let properties = publish.user_properties.iter().map(|(name, value)| name.len() + value.len() + 8);
     let described = properties.sum::<usize>() + publish.content_type.as_ref().map_or(0, String::len);
@@ -119,7 +139,7 @@ mod tests {
         let routes = Routes::new(Arc::new(router), Arc::new(()));
         let settings = SubscriberSettings::new("s", "mqtt://b".parse().unwrap(), Vec::new());
         let check = |topic: &str, expected: (&str, &str)| {
-            let (log_topic, record) = record(publish(topic, 1), &routes, Micros(0), Limits::new(&settings));
+            let (log_topic, record) = record(publish(topic, 1), &routes, Micros(0), &Limits::new(&settings));
             assert_eq!((log_topic.as_str(), &*String::from_utf8_lossy(&record.key)), expected);
             assert_eq!(ArrivalView(&record).topic(), topic);
         };
@@ -132,9 +152,10 @@ mod tests {
 
     #[test]
     fn what_is_too_large_is_cut_to_what_the_log_takes_and_says_how_long_it_was() {
-        let limits = Limits { message_max: 2000, truncated_keep: 1000, record_max: usize::MAX };
+        let settings = SubscriberSettings::new("s", "mqtt://b".parse().unwrap(), Vec::new());
+        let limits = Limits { message_max: 2000, truncated_keep: 1000, ..Limits::new(&settings) };
         let check = |publish: Publish, record_max: usize, expected: (usize, Option<u64>, bool)| {
-            let record = fit(publish, "d", Micros(0), Limits { record_max, ..limits });
+            let record = fit(publish, "d", Micros(0), &Limits { record_max, ..limits.clone() });
             let properties = record.headers.iter().any(|(name, _)| name == "n");
             let view = ArrivalView(&record);
             assert_eq!((record.value.len(), view.truncated_from(), properties), expected, "{record_max}");
@@ -148,6 +169,27 @@ mod tests {
         check(publish("t", 1900), 1300, (1000, Some(1900), false));
         check(publish("t", 1900), 900, (0, Some(1900), false));
         check(publish("t", 400), 900, (400, None, true));
+    }
+
+    #[test]
+    fn what_the_log_refuses_by_its_properties_comes_without_them_the_next_time() {
+        let settings = SubscriberSettings::new("s", "mqtt://b".parse().unwrap(), Vec::new());
+        let mut limits = Limits::new(&settings);
+        let properties = |limits: &Limits, name: &str| {
+            let user_properties = vec![(name.to_owned(), "v".to_owned())];
+            let record = fit(Publish { user_properties, ..publish("t", 9) }, "d", Micros(0), limits);
+            let has = record.headers.iter().any(|(header, _)| header == name);
+            assert_eq!((record.value.len(), ArrivalView(&record).truncated_from()), (9, (!has).then_some(9)));
+            has
+        };
+        assert!(properties(&limits, "n"));
+        limits.learn(900, &LogError::Header { name: "n".to_owned() });
+        assert!(!properties(&limits, "n") && properties(&limits, "m"));
+        for n in 0..100 {
+            limits.learn(900, &LogError::Header { name: n.to_string() });
+        }
+        assert!(!properties(&limits, "m"));
+        assert_eq!(limits.refused.len(), REFUSED_MAX);
     }
 
     #[test]

@@ -151,9 +151,10 @@ impl<'a> Walk<'a> {
         self.take(length.into())
     }
 
-    /// What is not UTF-8 becomes so: the place of a bad byte shows.
+    /// What is not UTF-8 becomes so, and what MQTT allows in no text is replaced, too: no log takes NUL in a header's name. The place of a bad byte shows.
     fn text(&mut self) -> Option<String> {
-        self.data().map(|data| String::from_utf8_lossy(data).into_owned())
+        let text = String::from_utf8_lossy(self.data()?);
+        Some(if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text.into_owned() })
     }
 
     fn identifier(&mut self) -> Result<PacketId, Malformed> {
@@ -269,6 +270,14 @@ mod tests {
     }
 
     #[test]
+    fn no_property_has_a_nul() {
+        let bytes = b"\x30\x0f\0\x01a\x0a\x26\0\x02n\0\0\x03v\0wx";
+        let publish = read(bytes, MqttVersion::V5, 1000).unwrap();
+        let expected = ("n\u{fffd}".to_owned(), "v\u{fffd}w".to_owned());
+        assert_eq!((publish.user_properties, &publish.payload[..]), (vec![expected], &b"x"[..]));
+    }
+
+    #[test]
     fn what_leaves_open_what_was_meant_is_refused_and_the_rest_is_not() {
         let check = |body: &[u8], flags: u8, expected: Result<&str, Malformed>| {
             let bytes = [&[0x30 | flags, u8::try_from(body.len()).unwrap()], body].concat();
@@ -277,6 +286,7 @@ mod tests {
         };
         check(b"\0\x01a\0", 0, Ok("a"));
         check(b"\0\x02a\xff\0", 0, Ok("a\u{fffd}"));
+        check(b"\0\x02a\0\0", 0, Ok("a\u{fffd}"));
         check(b"\0\0\0", 0, Ok(""));
         check(b"\0\x01a\x05\x02\0\0\0\0x", 0, Ok("a"));
         check(b"\0\x01a\x03\x23\0\x01x", 0, Err(Malformed::TopicAlias));

@@ -35,7 +35,8 @@ pub struct SubscriberSettings {
     pub key: Option<PathBuf>,
     /// The connection is probed when nothing was heard for this long; at least a second. A broker that does not answer within as much again is given up.
     pub keep_alive: Duration,
-    /// How long the broker is asked to keep the session without a connection (MQTT 5; with 3.1.1 the broker decides). Whole seconds.
+    /// How long the broker is asked to keep the session without a connection (MQTT 5; with 3.1.1 the broker decides). Whole seconds; none is a session that begins
+    /// and ends with the connection, also with 3.1.1.
     pub session_expiry: Duration,
     /// Messages that may wait for the log: the receive maximum. A broker of MQTT 5 holds back what is beyond; of one of 3.1.1 nothing more is read.
     pub receive_max: NonZeroU16,
@@ -58,7 +59,7 @@ pub struct SubscriberSettings {
 }
 
 impl SubscriberSettings {
-    /// Shares no group, is nobody, and has the usual limits. Its client id is made of its name.
+    /// Shares no group, is nobody, and has the usual limits. Its client id is made of its name: who shares a group gives it one that the others do not have.
     #[must_use]
     pub fn new(name: &str, broker: Broker, filters: Vec<String>) -> Self {
         Self {

@@ -14,6 +14,9 @@ use rmqtt_codec::{v3, v5};
 use std::time::Duration;
 use tokio_util::codec::{Decoder, Encoder};
 
+/// What to do where two take the session from each other.
+const TAKEN_OVER: &str = "another program connects with our client id: each needs one of its own, as those that share a `group` have";
+
 /// Encodes and decodes for one connection.
 #[derive(Debug)]
 pub(crate) enum Wire {
@@ -92,7 +95,7 @@ impl Wire {
         match self {
             Self::V311(codec) => {
                 let connect = v3::Connect {
-                    clean_session: false,
+                    clean_session: settings.session_expiry.is_zero(),
                     keep_alive,
                     client_id,
                     username,
@@ -104,7 +107,7 @@ impl Wire {
             Self::V5(codec) => {
                 let session_expiry = settings.session_expiry.as_secs();
                 let connect = v5::Connect {
-                    clean_start: false,
+                    clean_start: settings.session_expiry.is_zero(),
                     keep_alive,
                     session_expiry_interval_secs: u32::try_from(session_expiry).unwrap_or(u32::MAX),
                     receive_max: Some(settings.receive_max),
@@ -145,6 +148,23 @@ impl Wire {
                     topic_filters: filters.iter().map(|filter| (filter.as_str().into(), options)).collect(),
                 };
                 codec.encode(v5::Packet::Subscribe(subscribe), out)
+            }
+        }
+    }
+
+    pub(crate) fn unsubscribe(
+        &mut self,
+        id: PacketId,
+        filters: &[String],
+        out: &mut BytesMut,
+    ) -> Result<(), EncodeError> {
+        let topic_filters = filters.iter().map(|filter| filter.as_str().into()).collect();
+        match self {
+            Self::V311(codec) => codec.encode(v3::Packet::Unsubscribe { packet_id: id, topic_filters }, out),
+            Self::V5(codec) => {
+                let unsubscribe =
+                    v5::Unsubscribe { packet_id: id, user_properties: Vec::new(), topic_filters };
+                codec.encode(v5::Packet::Unsubscribe(unsubscribe), out)
             }
         }
     }
@@ -241,7 +261,7 @@ fn inbound_v5(packet: v5::Packet) -> Inbound {
             let reason =
                 say(&format!("{:?}", end.reason_code), end.reason_code.into(), end.reason_string.as_deref());
             Inbound::Disconnected(if end.reason_code == v5::DisconnectReasonCode::SessionTakenOver {
-                format!("{reason}; another program connects with our client id: each needs one of its own")
+                format!("{reason}; {TAKEN_OVER}")
             } else {
                 reason
             })

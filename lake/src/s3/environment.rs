@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// The surroundings, as they were when a bucket was opened.
+#[derive(Clone)]
 pub(super) struct Environment {
     /// The variables `AWS_*` that are not empty.
     variables: BTreeMap<String, String>,
@@ -46,7 +47,12 @@ impl Environment {
     }
 
     pub(super) fn profile_name(&self) -> &str {
-        self.variables.get("AWS_PROFILE").map_or("default", String::as_str)
+        self.named_profile().unwrap_or("default")
+    }
+
+    /// The profile that somebody asked for by name: it must be there, or other credentials than were meant would be used.
+    pub(super) fn named_profile(&self) -> Option<&str> {
+        self.variables.get("AWS_PROFILE").map(String::as_str)
     }
 
     /// The profile of the shared files; an empty one where there are none.

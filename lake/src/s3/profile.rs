@@ -2,10 +2,13 @@
 //! means (single sign-on, a role, a program) is recognised, so that it can be said.
 
 use millstream_model::secret::Secret;
+use object_store::aws::AwsCredential;
 
 /// What a profile says.
 #[derive(Default)]
 pub(super) struct Profile {
+    /// Whether either file has it.
+    pub(super) exists: bool,
     pub(super) access_key: Option<Secret>,
     pub(super) secret_key: Option<Secret>,
     pub(super) session_token: Option<Secret>,
@@ -21,7 +24,8 @@ const OTHER_MEANS: [&str; 5] =
 /// The profile `name` of the two files. What the credentials file says goes before what the other one says.
 pub(super) fn read(credentials: &str, config: &str, name: &str) -> Profile {
     let in_config = if name == "default" { name.to_owned() } else { format!("profile {name}") };
-    let mut profile = Profile::default();
+    let exists = has(credentials, name) || has(config, &in_config);
+    let mut profile = Profile { exists, ..Profile::default() };
     let mut other_means = None;
     for (key, value) in section(credentials, name).chain(section(config, &in_config)) {
         match key {
@@ -47,13 +51,37 @@ fn keep<T>(place: &mut Option<T>, value: T) {
     place.get_or_insert(value);
 }
 
+impl Profile {
+    /// Its keys, where it has both.
+    pub(super) fn credential(&self) -> Option<AwsCredential> {
+        Some(AwsCredential {
+            key_id: self.access_key.as_ref()?.expose().to_owned(),
+            secret_key: self.secret_key.as_ref()?.expose().to_owned(),
+            token: self.session_token.as_ref().map(|token| token.expose().to_owned()),
+        })
+    }
+}
+
+/// The name in a line `[name]`.
+fn header(line: &str) -> Option<&str> {
+    line.trim().strip_prefix('[').and_then(|line| line.split(']').next())
+}
+
+/// `[profile  x]` is the same as `[profile x]`.
+fn is_named(header: &str, name: &str) -> bool {
+    header.split_whitespace().eq(name.split_whitespace())
+}
+
+fn has(text: &str, name: &str) -> bool {
+    text.lines().filter_map(header).any(|header| is_named(header, name))
+}
+
 /// The settings under `[name]`: lines of `key = value`. A line that is indented belongs to the setting above it, and is none of ours.
 fn section<'a>(text: &'a str, name: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
     let mut inside = false;
     text.lines().filter_map(move |line| {
-        if let Some(header) = line.trim().strip_prefix('[').and_then(|line| line.split(']').next()) {
-            // `[profile  x]` is the same as `[profile x]`.
-            inside = header.split_whitespace().eq(name.split_whitespace());
+        if let Some(header) = header(line) {
+            inside = is_named(header, name);
             return None;
         }
         let setting = inside && !line.starts_with(|c: char| c.is_whitespace() || c == '#' || c == ';');
@@ -103,6 +131,7 @@ sso_session = corp
                 profile.other_means.clone(),
             ];
             assert_eq!(found.each_ref().map(Option::as_deref), expected, "{name}");
+            assert_eq!(profile.exists, name != "nobody", "{name}");
         };
         check("default", [Some("AKIADEFAULT"), Some("se=cr/et"), None, Some("eu-central-1"), None]);
         check("backup", [Some("AKIABACKUP"), Some("other"), Some("token"), Some("eu-west-1"), None]);

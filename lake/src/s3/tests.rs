@@ -1,6 +1,8 @@
 use super::*;
 use crate::Bucket;
+use crate::permissions::Verdict;
 use futures::TryStreamExt;
+use millstream_model::fault::Fault;
 use object_store::path::Path;
 use object_store::{Error, ObjectStoreExt};
 use std::convert::Infallible;
@@ -110,8 +112,8 @@ fn half_of_a_pair_of_keys_is_refused() {
     assert!(connect_in("b", &S3Settings::default(), &environment(&[("AWS_ACCESS_KEY_ID", "id")])).is_err());
 }
 
-#[test]
-fn keys_of_the_shared_files_are_taken_where_nobody_else_has_any() {
+#[tokio::test]
+async fn keys_of_the_shared_files_are_taken_where_nobody_else_has_any() {
     let home = tempfile::tempdir().unwrap();
     std::fs::create_dir(home.path().join(".aws")).unwrap();
     std::fs::write(
@@ -124,23 +126,56 @@ fn keys_of_the_shared_files_are_taken_where_nobody_else_has_any() {
         "[default]\nregion = eu-west-1\n[profile human]\nsso_session = x\n",
     )
     .unwrap();
-    let check = |variables: &[(&str, &str)], expected: Result<Option<&str>, &str>| {
+    let check = async |variables: &[(&str, &str)], expected: Result<Option<&str>, &str>| {
         let variables = variables.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
         let environment = Environment::new(variables, Some(home.path().to_owned()));
         match (builder("b", &S3Settings::default(), &environment), expected) {
-            (Ok(builder), Ok(expected)) => {
-                let found = builder.get_config_value(&AmazonS3ConfigKey::AccessKeyId);
-                assert_eq!(found.as_deref(), expected);
+            (Ok(builder), Ok(Some(expected))) => {
+                let credential = builder.build().unwrap().credentials().get_credential().await.unwrap();
+                assert_eq!(credential.key_id, expected);
+            }
+            // Others give the keys when they are asked.
+            (Ok(builder), Ok(None)) => {
+                assert_eq!(builder.get_config_value(&AmazonS3ConfigKey::AccessKeyId), None);
+                assert!(!format!("{:?}", builder.build().unwrap().credentials()).contains("SharedFiles"));
             }
             (Err(error), Err(expected)) => assert!(error.to_string().contains(expected), "{error}"),
             (found, _) => panic!("{:?}", found.map(drop)),
         }
     };
-    check(&[], Ok(Some("id")));
-    check(&[("AWS_ACCESS_KEY_ID", "other")], Ok(Some("other")));
-    check(&[("AWS_WEB_IDENTITY_TOKEN_FILE", "/token"), ("AWS_ROLE_ARN", "arn")], Ok(None));
-    check(&[("AWS_PROFILE", "human")], Err("the profile human has its credentials by sso_session"));
-    check(&[("AWS_SHARED_CREDENTIALS_FILE", "/nowhere/at/all")], Ok(None));
+    check(&[], Ok(Some("id"))).await;
+    let keys = [("AWS_ACCESS_KEY_ID", "other"), ("AWS_SECRET_ACCESS_KEY", "s")];
+    check(&keys, Ok(Some("other"))).await;
+    check(&[("AWS_PROFILE", "human")], Err("the profile human has its credentials by sso_session")).await;
+    check(&[("AWS_PROFILE", "nobody")], Err("AWS_PROFILE names the profile nobody, which neither")).await;
+    check(&[("AWS_PROFILE", "nobody"), keys[0], keys[1]], Ok(Some("other"))).await;
+    check(&[("AWS_SHARED_CREDENTIALS_FILE", "/nowhere/at/all")], Ok(None)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_are_rotated_in_the_shared_files_are_taken_up() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("credentials");
+    let rotate = |text: &str| std::fs::write(&file, text).unwrap();
+    let pair = |id: &str| format!("[default]\naws_access_key_id={id}\naws_secret_access_key=s\n");
+    rotate(&pair("first"));
+    let shared = [("AWS_SHARED_CREDENTIALS_FILE", file.to_str().unwrap())];
+    let builder = builder("b", &S3Settings::default(), &environment(&shared)).unwrap();
+    let store = builder.build().unwrap();
+    let check = async |seconds: u64, expected: &str| {
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+        assert_eq!(store.credentials().get_credential().await.unwrap().key_id, expected);
+    };
+    rotate(&pair("second"));
+    check(1, "first").await;
+    check(60, "second").await;
+    // Half of a file, and none at all.
+    rotate("[default]\naws_access_key_id=third\n");
+    check(60, "second").await;
+    std::fs::remove_file(&file).unwrap();
+    check(60, "second").await;
+    rotate(&pair("fourth"));
+    check(60, "fourth").await;
 }
 
 /// Answers every request on a connection of its own, until it is dropped.
@@ -152,6 +187,11 @@ struct Server {
 
 impl Server {
     async fn answering(status: &'static str, body: String) -> Self {
+        Self::answering_in_turn(vec![(status, body)]).await
+    }
+
+    /// The last answer is given to all that follow.
+    async fn answering_in_turn(turns: Vec<(&'static str, String)>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let answers = Arc::new(AtomicUsize::new(0));
@@ -160,8 +200,9 @@ impl Server {
         tasks.spawn(async move {
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
-                answer(&mut stream, status, &body).await;
-                count.fetch_add(1, Ordering::Relaxed);
+                let turn = count.fetch_add(1, Ordering::Relaxed).min(turns.len() - 1);
+                let (status, body) = &turns[turn];
+                answer(&mut stream, status, body).await;
             }
         });
         Self { address, answers, _tasks: tasks }
@@ -224,13 +265,63 @@ async fn no_credential_is_printed_whatever_is_printed_and_whatever_the_store_rep
         texts.push(printed(&error));
     }
     let error = table.snapshot().await.unwrap_err();
-    assert_eq!(error.fault(), millstream_model::fault::Fault::Stop, "{error:?}");
+    assert_eq!(error.fault(), Fault::Stop, "{error:?}");
     texts.push(format!("{error} {error:?}"));
     let error = bucket.probe().await.unwrap_err();
     texts.push(format!("{error} {error:?}"));
     for text in texts {
         assert!(!SECRETS.iter().any(|secret| text.contains(secret)), "{text}");
     }
+}
+
+/// The bucket of whoever answers there.
+fn bucket_at(server: &Server) -> Bucket {
+    let settings =
+        S3Settings { endpoint: Some(server.address.clone()), allow_http: Some(true), ..settings() };
+    Bucket::open("s3://readings", &settings).unwrap()
+}
+
+fn refusal(code: &str) -> String {
+    format!("<Error><Code>{code}</Code><Message>no</Message></Error>")
+}
+
+#[tokio::test]
+async fn only_a_denial_by_a_store_that_never_let_us_in_is_for_a_person() {
+    const EMPTY: &str = "<ListBucketResult></ListBucketResult>";
+    let check = async |status: &'static str, code: &str, first: Fault, later: Fault| {
+        let server = Server::answering(status, refusal(code)).await;
+        let error = bucket_at(&server).table_names().await.unwrap_err();
+        assert_eq!(error.fault(), first, "{code}: {error:?}");
+        let turns = vec![("200 OK", EMPTY.to_owned()), (status, refusal(code)), ("200 OK", EMPTY.to_owned())];
+        let server = Server::answering_in_turn(turns).await;
+        let bucket = bucket_at(&server);
+        bucket.table_names().await.unwrap();
+        let error = bucket.table_names().await.unwrap_err();
+        assert_eq!(error.fault(), later, "{code}: {error:?}");
+        bucket.table_names().await.unwrap();
+    };
+    let (stop, retry) = (Fault::Stop, Fault::Retry);
+    check("403 Forbidden", "AccessDenied", stop, retry).await;
+    check("403 Forbidden", "InvalidAccessKeyId", stop, retry).await;
+    check("403 Forbidden", "SignatureDoesNotMatch", stop, retry).await;
+    check("401 Unauthorized", "AccessDenied", stop, retry).await;
+    check("403 Forbidden", "RequestTimeTooSkewed", retry, retry).await;
+    check("400 Bad Request", "ExpiredToken", retry, retry).await;
+    check("403 Forbidden", "ExpiredToken", retry, retry).await;
+    check("403 Forbidden", "RequestExpired", retry, retry).await;
+}
+
+#[tokio::test]
+async fn a_clock_that_is_wrong_is_not_taken_for_a_missing_right() {
+    let check = async |code: &str, is_expected: fn(&Verdict) -> bool| {
+        let server = Server::answering("403 Forbidden", refusal(code)).await;
+        let trials = bucket_at(&server).permissions().await;
+        assert!(trials[..2].iter().all(|trial| is_expected(&trial.verdict)), "{code}: {trials:?}");
+        assert!(trials[2..].iter().all(|trial| matches!(trial.verdict, Verdict::Untried)), "{code}");
+    };
+    check("RequestTimeTooSkewed", |verdict| matches!(verdict, Verdict::Skewed(_))).await;
+    check("AccessDenied", |verdict| matches!(verdict, Verdict::Missing(_))).await;
+    check("ExpiredToken", |verdict| matches!(verdict, Verdict::Failed(_))).await;
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
 //! What a table's files promise, wherever they lie.
 
 use super::Place;
-use crate::fixture::{DAY, MIDNIGHT, applied, batch, bytes, growth, rows, table, wider};
+use crate::faults::FaultyStore;
+use crate::fixture::{DAY, MIDNIGHT, applied, batch, bytes, growth, large, rows, table, wider};
 use crate::provider::SnapshotProvider;
-use crate::{LakeError, Plan, WriteOptions};
+use crate::{Bucket, LakeError, Plan, WriteOptions};
 use arrow::array::{AsArray, Date32Array, Float64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Float64Type, Int64Type, TimestampMicrosecondType};
 use datafusion::common::ScalarValue;
@@ -90,7 +91,22 @@ pub(super) async fn a_file_larger_than_a_part_arrives_whole(place: &Place) {
     assert_eq!((read.num_rows(), bytes(&table, &files[0]).await.len() as u64), (count, files[0].size));
     let sum = |values: &Float64Array| values.values().iter().sum::<f64>();
     assert!((sum(read["PM2.5"].as_primitive::<Float64Type>()) - sum(&noise(1))).abs() < 1e-3);
-    assert_eq!(place.staged(), 0);
+    place.assert_staged(0);
+}
+
+pub(super) async fn when_one_of_several_files_fails_no_parts_of_any_stay(place: &Place) {
+    let store = Arc::new(FaultyStore::new(place.bucket.store()));
+    let bucket = Bucket::with_store("b", place.bucket.url().clone(), store.clone());
+    let table = table(&bucket).await;
+    let rows = large(2);
+    // How far the other file is by then is up to chance.
+    for passing in 1..4 {
+        store.fail_part_after(passing);
+        let error = table.write(rows.clone(), &WriteOptions::default()).await.unwrap_err();
+        assert!(matches!(error, LakeError::Store { .. }), "{error}");
+        assert_eq!(store.uploads_open(), 0, "after {passing} parts");
+        place.assert_staged(0);
+    }
 }
 
 pub(super) async fn a_query_reads_what_was_committed(place: &Place) {

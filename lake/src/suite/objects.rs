@@ -82,6 +82,14 @@ pub(super) async fn ranges_are_read_alone(place: &Place) {
     assert!(store.get_range(&key, 10..12).await.is_err());
 }
 
+/// By it a handle recognises its own commit.
+pub(super) async fn the_tag_that_a_put_tells_is_the_one_that_the_object_has(place: &Place) {
+    let (store, key) = (place.bucket.store(), Path::from("t/_delta_log/00000000000000000001.json"));
+    let put = store.put_opts(&key, "x".into(), PutMode::Create.into()).await.unwrap();
+    assert!(put.e_tag.is_some());
+    assert_eq!(store.head(&key).await.unwrap().e_tag, put.e_tag);
+}
+
 pub(super) async fn an_object_is_overwritten_and_deleted(place: &Place) {
     let store = place.bucket.store();
     put(&store, "t/_last_checkpoint", "one").await;
@@ -113,9 +121,10 @@ pub(super) async fn a_large_object_is_seen_when_all_of_it_is_there(place: &Place
     assert!((0..3).all(|number| whole[usize::from(number) * PART] == number) && whole.ends_with(b"end"));
     let mut upload = store.put_multipart(&Path::from("t/never")).await.unwrap();
     upload.put_part(part(9).into()).await.unwrap();
+    place.assert_staged(1);
     upload.abort().await.unwrap();
     assert_eq!(listed(&store, None).await, ["t/large"]);
-    assert_eq!(place.staged(), 0);
+    place.assert_staged(0);
 }
 
 pub(super) async fn folders_whose_names_begin_alike_are_apart(place: &Place) {

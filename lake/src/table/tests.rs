@@ -70,6 +70,34 @@ async fn a_commit_carries_what_another_table_shall_commit_and_is_found_by_its_fe
     assert_eq!(another(&stream).await.version_of_txn("p0").await.unwrap(), None);
 }
 
+/// However many are asked for, the log is read backward once, and no further than the oldest of their commits.
+#[tokio::test]
+async fn the_commits_of_several_fences_are_found_in_one_walk() {
+    let (store, bucket) = faulty();
+    let table = table(&bucket).await;
+    for (step, app) in ["old", "p0", "p1", "p2", "busy"].into_iter().enumerate() {
+        table.commit(append(&step.to_string(), app, None, 1)).await.unwrap();
+    }
+    for step in 1..60 {
+        table.commit(append(&format!("busy{step}"), "busy", Some(step), step + 1)).await.unwrap();
+    }
+    table.checkpoint().await.unwrap();
+    table.commit(append("last", "late", None, 1)).await.unwrap();
+    let asked = async |apps: &[&str]| {
+        let table = another(&table).await;
+        table.snapshot().await.unwrap();
+        let before = store.requests();
+        let found = table.versions_of_txns(apps).await.unwrap();
+        (found, store.requests() - before)
+    };
+    let (one, least) = asked(&["p0"]).await;
+    assert_eq!(one, [("p0".to_owned(), 2)].into());
+    let (all, requests) = asked(&["p2", "late", "p0", "p1", "nobody"]).await;
+    let expected = [("p0", 2), ("p1", 3), ("p2", 4), ("late", 65)];
+    assert_eq!(all, expected.map(|(app, version)| (app.to_owned(), version)).into());
+    assert_eq!(requests, least);
+}
+
 #[tokio::test]
 async fn a_table_beyond_our_protocol_is_refused() {
     let bucket = Bucket::memory("b");
@@ -106,4 +134,35 @@ async fn a_look_at_what_has_not_changed_costs_two_small_requests() {
     let before = store.requests();
     assert_eq!(table.snapshot().await.unwrap().version(), 1);
     assert_eq!(store.requests() - before, 2);
+}
+
+#[tokio::test]
+async fn who_asks_while_others_look_shares_the_next_look_and_sees_what_was_there_when_it_asked() {
+    let (store, bucket) = faulty();
+    let (table, other) = (table(&bucket).await, table(&bucket).await);
+    table.snapshot().await.unwrap();
+    other.commit(append("a", "app", None, 1)).await.unwrap();
+    let before = store.requests();
+    let holder = table.inner.latest.lock().await;
+    let asking = futures::future::join_all((0..10).map(|_| table.snapshot()));
+    // All of them wait when the lock is given back.
+    let (snapshots, ()) = tokio::join!(asking, async { drop(holder) });
+    assert!(snapshots.into_iter().all(|snapshot| snapshot.unwrap().version() == 1));
+    assert_eq!(store.requests() - before, 3);
+    // A look that was begun before is not taken for one's own.
+    other.commit(append("b", "app", Some(1), 2)).await.unwrap();
+    assert_eq!(table.snapshot().await.unwrap().version(), 2);
+}
+
+#[tokio::test]
+async fn a_look_that_fails_is_shared_by_nobody() {
+    let (store, bucket) = faulty();
+    let table = table(&bucket).await;
+    table.snapshot().await.unwrap();
+    // Each look reads twice, at once.
+    store.fail_reads(1);
+    let holder = table.inner.latest.lock().await;
+    let (first, second, ()) = tokio::join!(table.snapshot(), table.snapshot(), async { drop(holder) });
+    assert!(first.is_err());
+    assert_eq!(second.unwrap().version(), 0);
 }

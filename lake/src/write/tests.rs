@@ -1,5 +1,5 @@
 use super::*;
-use crate::fixture::{DAY, batch, bytes, definition, rows, table};
+use crate::fixture::{DAY, batch, bytes, definition, large, rows, table};
 use crate::{Bucket, TableDefinition};
 use arrow::array::{Date32Array, StringArray};
 use parquet::basic::{Compression, Encoding};
@@ -97,18 +97,14 @@ async fn an_upload_that_fails_is_an_error_worth_a_retry_and_hangs_nobody() {
 async fn whichever_part_of_a_file_fails_the_store_keeps_none_of_them() {
     let (store, bucket) = crate::fixture::faulty();
     let table = table(&bucket).await;
-    // Few rows of long texts, none of which can be made shorter.
-    let mut random = fastrand::Rng::with_seed(7);
-    let devices: Vec<String> =
-        (0..9_000).map(|_| (0..700).map(|_| random.char('!'..='\u{2fff}')).collect()).collect();
-    let rows: Vec<(i64, &str)> = devices.iter().map(|device| (1, device.as_str())).collect();
-    let written = table.write(batch(&rows), &WriteOptions::default()).await.unwrap();
+    let rows = large(1);
+    let written = table.write(rows.clone(), &WriteOptions::default()).await.unwrap();
     let parts = written[0].size.div_ceil(8 << 20);
     assert!((2..10).contains(&parts), "{parts}");
     // The last one is only waited for when the file is to be completed.
     for failing in [0, parts - 1] {
         store.fail_part_after(u32::try_from(failing).unwrap());
-        let error = table.write(batch(&rows), &WriteOptions::default()).await.unwrap_err();
+        let error = table.write(rows.clone(), &WriteOptions::default()).await.unwrap_err();
         assert!(matches!(error, LakeError::Store { .. }), "{error}");
         assert_eq!(store.uploads_open(), 0, "part {failing} of {parts}");
     }

@@ -67,11 +67,10 @@ impl Append {
         }
     }
 
-    /// The records from a place on were never given to librdkafka.
-    pub(crate) fn give_up(&self, place: usize, failure: LogError) {
+    /// The records from a place on were never given to librdkafka. Its room is given back once those before it are settled.
+    pub(crate) fn give_up(&self, place: usize) {
         let mut all = self.outcome();
         all.left -= all.positions.len() - place;
-        all.failure = all.failure.take().or(Some(failure));
         if all.left == 0 {
             all.answer();
         }
@@ -104,9 +103,12 @@ impl Outcome {
 #[derive(Debug, Default)]
 pub(crate) struct Order {
     submitted: AtomicU64,
-    /// For each partition, the last append that had been submitted when one before it failed.
-    failed: Mutex<BTreeMap<(LogTopic, i32), u64>>,
+    failed: Mutex<Failed>,
 }
+
+/// For each partition on which an append failed, the number that the next append was to have then. Forgotten once an append is confirmed that was submitted later:
+/// the partition's records are settled in their order, so that nothing from before the failure is left.
+type Failed = BTreeMap<LogTopic, BTreeMap<i32, u64>>;
 
 impl Order {
     /// The number of the next append.
@@ -117,17 +119,14 @@ impl Order {
     /// Takes the outcome of one record.
     pub(crate) fn settle(&self, ticket: &Ticket, outcome: Result<Position, LogError>) {
         let Ticket { append, place, partition } = ticket;
-        let place_of = || (append.topic.clone(), *partition);
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         let outcome = match outcome {
             Err(failure) => {
-                failed.insert(place_of(), self.submitted.load(Ordering::SeqCst));
+                let next = self.submitted.load(Ordering::SeqCst);
+                failed.entry(append.topic.clone()).or_default().insert(*partition, next);
                 Err(failure)
             }
-            Ok(_)
-                if !failed.is_empty()
-                    && failed.get(&place_of()).is_some_and(|last| append.number < *last) =>
-            {
+            Ok(_) if has_overtaken(&mut failed, append, *partition) => {
                 let detail =
                     "an append before it failed; both are to be sent again, in their order".to_owned();
                 Err(LogError::Unknown { detail })
@@ -137,6 +136,20 @@ impl Order {
         drop(failed);
         append.settle(*place, outcome);
     }
+}
+
+/// Whether an append that is confirmed was submitted before somebody could hear of a failure before it.
+fn has_overtaken(failed: &mut Failed, append: &Append, partition: i32) -> bool {
+    let Some(partitions) = failed.get_mut(&append.topic) else { return false };
+    let Some(next) = partitions.get(&partition) else { return false };
+    if append.number < *next {
+        return true;
+    }
+    partitions.remove(&partition);
+    if partitions.is_empty() {
+        failed.remove(&append.topic);
+    }
+    false
 }
 
 #[cfg(test)]
@@ -183,18 +196,20 @@ mod tests {
         let (fourth, later) = submit(&order, &[0]).await;
         order.settle(&second[0], Ok(position(0, 0)));
         order.settle(&third[0], Ok(position(1, 0)));
+        assert_eq!(order.failed.lock().unwrap().len(), 1);
         order.settle(&fourth[0], Ok(position(0, 1)));
         assert!(matches!(failed.await, Err(LogError::Closed)));
         assert!(matches!(behind.await, Err(LogError::Unknown { .. })));
         assert_eq!(elsewhere.await.unwrap(), [position(1, 0)]);
         assert_eq!(later.await.unwrap(), [position(0, 1)]);
+        assert_eq!(*order.failed.lock().unwrap(), Failed::new(), "a failure that is over costs nothing");
     }
 
     #[tokio::test]
     async fn an_append_that_was_given_up_half_way_is_answered_when_its_first_half_is() {
         let order = Order::default();
         let (tickets, mut pending) = submit(&order, &[0, 0, 0]).await;
-        tickets[0].append.give_up(1, LogError::Unknown { detail: "half".to_owned() });
+        tickets[0].append.give_up(1);
         assert!(futures_like(&mut pending).is_none());
         order.settle(&tickets[0], Ok(position(0, 0)));
         assert!(matches!(pending.await, Err(LogError::Unknown { .. })));

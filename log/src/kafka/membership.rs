@@ -16,8 +16,9 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use rdkafka::{ClientContext, Offset as Start, TopicPartitionList};
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -66,6 +67,8 @@ type Progress = Mutex<BTreeMap<i32, Offset>>;
 pub(crate) struct Chair {
     ending: Arc<AtomicBool>,
     thread: JoinHandle<()>,
+    /// Its other end is dropped when the member has left.
+    left: Receiver<Infallible>,
 }
 
 /// What the group wants of this member.
@@ -94,6 +97,8 @@ struct Seat {
     progress: Arc<Progress>,
     ending: Arc<AtomicBool>,
     withheld: Option<Withheld>,
+    /// The last to be dropped, after the consumer: then the member has left.
+    _left: Sender<Infallible>,
 }
 
 /// Partitions that are to be given up once their holder has let go.
@@ -112,6 +117,22 @@ impl Member {
         topic: &LogTopic,
         group: &str,
     ) -> Result<(Self, Chair), LogError> {
+        let (member, seat, left) = Self::sit_down(settings, topic, group)?;
+        let ending = Arc::clone(&member.ending);
+        let thread = thread::Builder::new().name("kafka-member".to_owned()).spawn(move || seat.run());
+        let thread = thread.map_err(|error| LogError::Broker {
+            action: format!("join group {}", group_id(group, topic)),
+            detail: format!("that no thread can be started: {error}"),
+        })?;
+        Ok((member, Chair { ending, thread, left }))
+    }
+
+    /// The member, what its thread is to do, and what ends when that has left.
+    fn sit_down(
+        settings: &Arc<KafkaSettings>,
+        topic: &LogTopic,
+        group: &str,
+    ) -> Result<(Self, Seat, Receiver<Infallible>), LogError> {
         let group = group_id(group, topic);
         let voice = Voice::new("member");
         let attempt = Attempt::to(format!("join group {group}"), settings, &voice);
@@ -140,6 +161,7 @@ impl Member {
         consumer.subscribe(&[topic.as_str()]).map_err(|error| attempt.failed(&error))?;
         let (shares_in, shares) = watch::channel(View::default());
         let (released_in, released) = mpsc::channel();
+        let (left_in, left) = mpsc::channel();
         let progress = Arc::new(Progress::default());
         let seat = Seat {
             topic: topic.clone(),
@@ -151,19 +173,10 @@ impl Member {
             progress: Arc::clone(&progress),
             ending: Arc::clone(&ending),
             withheld: None,
+            _left: left_in,
         };
-        let thread = thread::Builder::new().name("kafka-member".to_owned()).spawn(move || seat.run());
-        match thread {
-            Ok(thread) => {
-                let chair = Chair { ending: Arc::clone(&ending), thread };
-                let topic = topic.clone();
-                Ok((Self { topic, shares, seen: 0, released: released_in, progress, ending }, chair))
-            }
-            Err(error) => Err(LogError::Broker {
-                action: format!("join group {group}"),
-                detail: format!("that no thread can be started: {error}"),
-            }),
-        }
+        let topic = topic.clone();
+        Ok((Self { topic, shares, seen: 0, released: released_in, progress, ending }, seat, left))
     }
 }
 
@@ -173,12 +186,26 @@ impl Chair {
         self.thread.is_finished()
     }
 
-    /// Has the member leave, and waits until it has: the others get its partitions at once, not when it is taken for dead.
-    pub(crate) fn leave(self) {
-        self.ending.store(true, Ordering::SeqCst);
+    /// Has the members leave, all at the same time, and waits until they have: the others get their partitions at once, not when these are taken for dead.
+    /// Returns how many had not left when the patience was over.
+    pub(crate) fn leave(chairs: Vec<Self>, patience: Duration) -> usize {
+        for chair in &chairs {
+            chair.ending.store(true, Ordering::SeqCst);
+        }
+        let until = Instant::now() + patience;
+        chairs.into_iter().filter_map(|chair| chair.wait(until).err()).count()
+    }
+
+    /// Waits until the member has left, or the time is over.
+    fn wait(self, until: Instant) -> Result<(), RecvTimeoutError> {
+        let patience = until.saturating_duration_since(Instant::now());
+        if let Err(late @ RecvTimeoutError::Timeout) = self.left.recv_timeout(patience) {
+            return Err(late);
+        }
         if self.thread.join().is_err() {
             tracing::error!("the thread of a group's member panicked");
         }
+        Ok(())
     }
 }
 
@@ -231,7 +258,8 @@ impl Seat {
             self.release();
             self.tell_progress();
         }
-        // Dropping the consumer gives up everything and leaves the group.
+        // Dropping the consumer gives up everything and leaves the group, but it waits for what the group asked back before, for ever.
+        self.give_up();
         self.tell_progress();
     }
 
@@ -246,6 +274,8 @@ impl Seat {
                 partitions.retain(|partition| !given.contains(partition));
                 let share = self.publish(partitions, true);
                 let until = Instant::now() + self.settings.release_timeout;
+                // The group asks for more only when it has waited long enough for the former.
+                self.give_up();
                 self.withheld = Some(Withheld { partitions: given, share, released: None, until });
             }
             Wish::Lost(lost) => {
@@ -287,8 +317,13 @@ impl Seat {
             let partitions = &withheld.partitions;
             tracing::warn!(topic = %self.topic, ?partitions, "partitions are given up though their holder has not let go in time; it will be fenced");
         }
+        self.give_up();
+    }
+
+    /// Gives up what is withheld, if anything is, whoever still holds it.
+    fn give_up(&mut self) {
+        let Some(withheld) = self.withheld.take() else { return };
         let assignment = list(&self.topic, &withheld.partitions);
-        self.withheld = None;
         if let Err(error) = self.consumer.incremental_unassign(&assignment) {
             tracing::warn!(topic = %self.topic, %error, "partitions could not be given up");
         }
@@ -385,4 +420,66 @@ fn list(topic: &LogTopic, partitions: &[i32]) -> TopicPartitionList {
         list.add_partition(topic.as_str(), *partition);
     }
     list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nobody answers there.
+    fn seat() -> (Member, Seat) {
+        let settings = Arc::new(KafkaSettings::new("127.0.0.1:1"));
+        let topic = "millstream.t".parse().unwrap();
+        let (member, seat, _) = Member::sit_down(&settings, &topic, "t").unwrap();
+        (member, seat)
+    }
+
+    fn assigned(seat: &Seat) -> Vec<i32> {
+        let mut assigned: Vec<_> =
+            seat.consumer.assignment().unwrap().elements().iter().map(|one| one.partition()).collect();
+        assigned.sort_unstable();
+        assigned
+    }
+
+    #[test]
+    fn what_is_asked_back_first_is_given_up_before_more_is_withheld() {
+        let (_member, mut seat) = seat();
+        let mut all = list(&seat.topic, &[0, 1, 2]);
+        take(&seat.consumer, &mut all).unwrap();
+        seat.grant(Wish::Took(vec![0, 1, 2]));
+        seat.grant(Wish::GiveUp(vec![0]));
+        assert_eq!(assigned(&seat), [0, 1, 2], "its holder has not let go");
+        seat.grant(Wish::GiveUp(vec![1]));
+        assert_eq!(assigned(&seat), [1, 2]);
+        seat.give_up();
+        assert_eq!(assigned(&seat), [2]);
+    }
+
+    #[test]
+    fn members_leave_at_the_same_time() {
+        let endings: Arc<[Arc<AtomicBool>; 2]> = Arc::default();
+        let chair = |ending: &Arc<AtomicBool>| {
+            let (left_in, left) = mpsc::channel::<Infallible>();
+            let all = Arc::clone(&endings);
+            // Neither can leave before the other is told to.
+            let leave = move || {
+                while !all.iter().all(|ending| ending.load(Ordering::SeqCst)) {
+                    thread::yield_now();
+                }
+                drop(left_in);
+            };
+            Chair { ending: Arc::clone(ending), thread: thread::spawn(leave), left }
+        };
+        let chairs = endings.iter().map(chair).collect();
+        assert_eq!(Chair::leave(chairs, Duration::from_secs(30)), 0);
+    }
+
+    #[test]
+    fn a_member_that_does_not_leave_is_not_waited_for_for_ever() {
+        let (left_in, left) = mpsc::channel::<Infallible>();
+        let ending = Arc::new(AtomicBool::new(false));
+        let chair = Chair { ending, thread: thread::spawn(|| {}), left };
+        assert_eq!(Chair::leave(vec![chair], Duration::from_millis(10)), 1);
+        drop(left_in);
+    }
 }

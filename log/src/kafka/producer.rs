@@ -107,6 +107,8 @@ struct Shared {
     voice: Voice,
     order: Arc<Order>,
     gone: Gone,
+    /// Held while an append is numbered and queued, which never waits: so that the numbers are the order of the queue.
+    turn: Mutex<()>,
     /// Replaced by the thread only.
     current: RwLock<Arc<BaseProducer<Reports>>>,
     closing: AtomicBool,
@@ -127,7 +129,8 @@ impl Producer {
         let reports = Reports { voice: voice.clone(), order: Arc::clone(&order), gone: Arc::clone(&gone) };
         let current = RwLock::new(Arc::new(connect(&settings, reports)?));
         let closing = AtomicBool::new(false);
-        let shared = Arc::new(Shared { settings, voice, order, gone, current, closing });
+        let shared =
+            Arc::new(Shared { settings, voice, order, gone, turn: Mutex::default(), current, closing });
         let owned = Arc::clone(&shared);
         let thread = thread::Builder::new().name("kafka-producer".to_owned()).spawn(move || owned.run());
         let thread = thread.map_err(|error| LogError::Broker {
@@ -152,6 +155,10 @@ impl Producer {
     }
 
     /// Queues the records, each for its partition. It never waits.
+    ///
+    /// # Errors
+    /// If one of them could not be queued: told at once, before a later append of the same caller can overtake it. [`LogError::Unknown`] if those before it are on
+    /// their way.
     pub(crate) fn send(
         &self,
         topic: &LogTopic,
@@ -159,6 +166,7 @@ impl Producer {
         room: OwnedSemaphorePermit,
     ) -> Result<Pending, LogError> {
         let (answer, pending) = Pending::new();
+        let _turn = self.shared.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let append = Append::new(topic.clone(), self.shared.order.next(), records.len(), answer, room);
         let producer = self.shared.current();
         for (place, (partition, record)) in records.iter().enumerate() {
@@ -175,10 +183,9 @@ impl Producer {
                 if place == 0 {
                     return Err(failure);
                 }
-                // The records before it are on their way.
+                append.give_up(place);
                 let detail = format!("only a part of it could be sent: {failure}");
-                append.give_up(place, LogError::Unknown { detail });
-                break;
+                return Err(LogError::Unknown { detail });
             }
         }
         Ok(pending)

@@ -76,13 +76,14 @@ pub enum Mechanism {
 }
 
 /// Properties on which the log's promises stand, each with what stands on it.
-const KEPT: [(&str, &str); 16] = [
+const KEPT: [(&str, &str); 17] = [
     ("bootstrap.servers", "give it as `brokers`"),
     ("metadata.broker.list", "give it as `brokers`"),
     ("client.id", "give it as `client_id`"),
     ("group.id", "groups are named by the log"),
     ("acks", "what is acknowledged must be on all replicas in sync"),
     ("request.required.acks", "what is acknowledged must be on all replicas in sync"),
+    ("delivery.report.only.error", "an append is answered when its delivery is reported"),
     ("enable.idempotence", "without it a retry doubles records or changes their order"),
     ("partitioner", "a device's partition is chosen by the log"),
     ("queue.buffering.max.messages", "the queue is bounded by bytes, in front of librdkafka"),
@@ -207,6 +208,14 @@ impl KafkaSettings {
             && tls.certificate.is_some() != tls.key.is_some()
         {
             return wrong("certificate, key", "must be given both or neither");
+        }
+        let timeouts = ["message.timeout.ms", "delivery.timeout.ms"];
+        let is_zero = |value: &String| {
+            value.trim().trim_start_matches("0x").parse::<i64>().is_ok_and(|number| number == 0)
+        };
+        if let Some(name) = timeouts.iter().find(|name| self.properties.get(**name).is_some_and(is_zero)) {
+            let why = "cannot be 0: an append that the brokers never confirm would never be answered";
+            return wrong(&format!("properties.\"{name}\""), why);
         }
         match KEPT.iter().find(|(name, _)| self.properties.contains_key(*name)) {
             Some((name, why)) => wrong(&format!("properties.\"{name}\""), &format!("cannot be set: {why}")),

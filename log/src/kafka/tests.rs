@@ -1,7 +1,11 @@
 //! The log on a real Kafka.
 
+mod foreign;
 mod group;
+mod heard;
 mod outage;
+mod partitions;
+mod recreated;
 mod secure;
 mod settings;
 mod throughput;

@@ -1,7 +1,8 @@
 //! The log's topics: made as configured where they are not, checked where they are.
 //!
 //! A topic of ours is kept for ever by Kafka (`retention.ms=-1`) and trimmed by the firehose after its commits: what is not committed yet must not vanish
-//! because a consumer was away for a week.
+//! because a consumer was away for a week. The notices' topic alone is Kafka's to clear: nobody knows which processors have read it, and a notice that is lost is
+//! made good by the next sweep.
 
 use crate::error::LogError;
 use crate::kafka::context::Voice;
@@ -15,18 +16,24 @@ use rdkafka::admin::{
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::producer::Producer as _;
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
-use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 /// What Kafka adds to one record at most, in a batch of its own: header of the batch, lengths, timestamp.
 const BATCH_FRAMING: usize = 128;
+
+/// How long Kafka keeps a notice, in milliseconds: a day, many times the longest sweep that anyone would wait for.
+const NOTICE_RETENTION: &str = "86400000";
 
 /// What librdkafka puts into one batch, unless it is told otherwise.
 const BATCH_SIZE: usize = 1_000_000;
 
 /// Kafka's own limit on a batch, unless it is told otherwise.
 const BATCH_MAX: usize = 1_048_588;
+
+/// Where there are so many copies, one broker may be away, and what is acknowledged is on two.
+const COPIES_SAFE: usize = 3;
 
 /// How often a topic that was just made is looked for.
 const LOOK: Duration = Duration::from_millis(50);
@@ -50,6 +57,17 @@ pub(crate) struct Topics {
     known: RwLock<BTreeMap<LogTopic, Arc<Topic>>>,
     /// One at a time looks up and makes.
     making: tokio::sync::Mutex<()>,
+    /// What is unusual about a topic and was said: once is enough, however often it is looked up.
+    said: Mutex<BTreeSet<(LogTopic, Odd)>>,
+}
+
+/// What a topic may have otherwise than expected, with the value that it has.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Odd {
+    Partitions(usize),
+    Copies(usize),
+    Setting(&'static str, String),
+    Unreadable,
 }
 
 /// A topic as a broker describes it.
@@ -80,6 +98,7 @@ impl Topics {
             admin,
             known: RwLock::default(),
             making: tokio::sync::Mutex::default(),
+            said: Mutex::default(),
         })
     }
 
@@ -118,6 +137,11 @@ impl Topics {
         Ok(new)
     }
 
+    /// How many partitions the topic has now; `None` if it does not exist. Librdkafka's memory of the topic is set right by it, too.
+    pub(crate) async fn existing(&self, topic: &LogTopic) -> Result<Option<usize>, LogError> {
+        Ok(self.look_up(topic).await?.map(|found| found.partitions))
+    }
+
     /// How many partitions the topic has now. It is made if it is not there, or not there any more.
     pub(crate) async fn partitions(&self, topic: &LogTopic) -> Result<usize, LogError> {
         let Some(known) = self.known(topic) else {
@@ -125,7 +149,9 @@ impl Topics {
         };
         match self.look_up(topic).await? {
             Some(found) => {
-                if found.partitions != known.partitions {
+                if found.partitions != known.partitions
+                    && self.is_news(topic, Odd::Partitions(found.partitions))
+                {
                     tracing::warn!(
                         %topic,
                         before = known.partitions,
@@ -152,7 +178,12 @@ impl Topics {
         self.known.read().unwrap_or_else(PoisonError::into_inner).get(topic).cloned()
     }
 
-    fn forget(&self, topic: &LogTopic) {
+    /// Whether this is to be said: it was not yet.
+    fn is_news(&self, topic: &LogTopic, odd: Odd) -> bool {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).insert((topic.clone(), odd))
+    }
+
+    pub(crate) fn forget(&self, topic: &LogTopic) {
         self.known.write().unwrap_or_else(PoisonError::into_inner).remove(topic);
     }
 
@@ -180,12 +211,12 @@ impl Topics {
     async fn make(&self, topic: &LogTopic) -> Result<(Found, bool), LogError> {
         let KafkaSettings { partitions, replication, record_max, .. } = *self.settings;
         let batch_max = (record_max + BATCH_FRAMING).max(BATCH_MAX).to_string();
-        // Where there are three copies, one broker may be away, and what is acknowledged is on two.
-        let in_sync = if replication >= 3 { "2" } else { "1" };
+        let in_sync = if usize::from(replication) >= COPIES_SAFE { "2" } else { "1" };
+        let retention = if *topic == LogTopic::notices() { NOTICE_RETENTION } else { "-1" };
         let wanted =
             NewTopic::new(topic.as_str(), partitions.into(), TopicReplication::Fixed(replication.into()))
                 .set("cleanup.policy", "delete")
-                .set("retention.ms", "-1")
+                .set("retention.ms", retention)
                 .set("retention.bytes", "-1")
                 .set("max.message.bytes", &batch_max)
                 .set("min.insync.replicas", in_sync);
@@ -214,7 +245,11 @@ impl Topics {
     /// Compares a topic with what it is to be like, and says how large a record it takes.
     async fn check(&self, topic: &LogTopic, found: Found) -> Result<usize, LogError> {
         let wanted = usize::from(self.settings.partitions);
-        if found.partitions != wanted {
+        // Notices have no order to keep, and who writes them may have made their topic.
+        if found.partitions != wanted
+            && *topic != LogTopic::notices()
+            && self.is_news(topic, Odd::Partitions(found.partitions))
+        {
             tracing::warn!(
                 %topic,
                 configured = wanted,
@@ -222,7 +257,9 @@ impl Topics {
                 "the Kafka topic exists with another number of partitions than configured, and keeps it: with more, a device's messages would change partition and lose their order"
             );
         }
-        if found.replication != usize::from(self.settings.replication) {
+        if found.replication != usize::from(self.settings.replication)
+            && self.is_news(topic, Odd::Copies(found.replication))
+        {
             tracing::warn!(
                 %topic,
                 configured = self.settings.replication,
@@ -234,20 +271,22 @@ impl Topics {
         let described = self.admin.describe_configs([&resource], &self.options()).await;
         let described = described.map_err(|error| error.to_string());
         match described.map(|mut all| all.pop()) {
-            Ok(Some(Ok(config))) => self.fits(topic, &config),
+            Ok(Some(Ok(config))) => self.fits(topic, found, &config),
             other => {
                 let why = match other {
                     Ok(Some(Err(code))) => code.to_string(),
                     Ok(_) => "the answer is empty".to_owned(),
                     Err(error) => error,
                 };
-                tracing::warn!(%topic, why, "the Kafka topic's configuration cannot be read; Kafka's defaults are assumed");
+                if self.is_news(topic, Odd::Unreadable) {
+                    tracing::warn!(%topic, why, "the Kafka topic's configuration cannot be read; Kafka's defaults are assumed");
+                }
                 Ok(self.settings.record_max.min(BATCH_MAX - BATCH_FRAMING))
             }
         }
     }
 
-    fn fits(&self, topic: &LogTopic, config: &ConfigResource) -> Result<usize, LogError> {
+    fn fits(&self, topic: &LogTopic, found: Found, config: &ConfigResource) -> Result<usize, LogError> {
         let value = |name| config.get(name).and_then(|entry| entry.value.as_deref()).unwrap_or_default();
         let unfit = |detail: String| Err(LogError::Topic { topic: topic.clone(), detail });
         if value("cleanup.policy").contains("compact") {
@@ -256,7 +295,10 @@ impl Topics {
             );
         }
         for name in ["retention.ms", "retention.bytes"] {
-            if !matches!(value(name), "-1" | "") {
+            if !matches!(value(name), "-1" | "")
+                && *topic != LogTopic::notices()
+                && self.is_news(topic, Odd::Setting(name, value(name).to_owned()))
+            {
                 tracing::warn!(
                     %topic,
                     setting = name,
@@ -264,6 +306,17 @@ impl Topics {
                     "Kafka deletes from this topic by itself, committed or not; -1 leaves it to Millstream, which trims what is committed"
                 );
             }
+        }
+        let in_sync = value("min.insync.replicas");
+        if found.replication >= COPIES_SAFE
+            && in_sync.parse::<usize>().is_ok_and(|in_sync| in_sync < 2)
+            && self.is_news(topic, Odd::Setting("min.insync.replicas", in_sync.to_owned()))
+        {
+            tracing::warn!(
+                %topic,
+                copies = found.replication,
+                "the Kafka topic has min.insync.replicas below 2: what is acknowledged may be on one broker only, and be lost with it; set it to 2"
+            );
         }
         let batch_max = value("max.message.bytes").parse().unwrap_or(BATCH_MAX);
         let properties = &self.settings.properties;
@@ -306,4 +359,40 @@ fn ask<C: rdkafka::producer::ProducerContext>(
     }
     let replication = partitions.iter().map(|partition| partition.replicas().len()).min().unwrap_or(0);
     Ok(Some(Found { partitions: partitions.len(), replication }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rdkafka::admin::{ConfigEntry, ConfigSource, OwnedResourceSpecifier};
+
+    #[tokio::test]
+    async fn a_topic_whose_acknowledged_records_may_be_on_one_broker_is_told_of() {
+        let check = |replication, in_sync: &str, expected: bool| {
+            let settings = Arc::new(KafkaSettings::new("127.0.0.1:1"));
+            let producer = Arc::new(Producer::open(Arc::clone(&settings)).unwrap());
+            let topics = Topics::new(settings, producer).unwrap();
+            let topic: LogTopic = "millstream.t".parse().unwrap();
+            let entry = ConfigEntry {
+                name: "min.insync.replicas".to_owned(),
+                value: Some(in_sync.to_owned()),
+                source: ConfigSource::Default,
+                is_read_only: false,
+                is_default: true,
+                is_sensitive: false,
+            };
+            let specifier = OwnedResourceSpecifier::Topic(topic.as_str().to_owned());
+            let config = ConfigResource { specifier, entries: vec![entry] };
+            topics.fits(&topic, Found { partitions: 1, replication }, &config).unwrap();
+            let said = topics.said.lock().unwrap();
+            let odd = Odd::Setting("min.insync.replicas", in_sync.to_owned());
+            assert_eq!(said.contains(&(topic, odd)), expected, "{replication} copies, {in_sync} in sync");
+        };
+        check(3, "1", true);
+        check(5, "1", true);
+        check(3, "2", false);
+        // Two in sync of two copies would stop at the first broker that is away.
+        check(2, "1", false);
+        check(1, "1", false);
+    }
 }

@@ -76,8 +76,12 @@ fn welcome(
         text.push_str(&format!("  http      http://{address}   {sql}/healthz, /readyz, /metrics\n"));
     }
     text.push_str(&format!("  data      {data}\n\n"));
-    if let Some(address) = addresses.gateway.filter(|_| stages.has(Role::Serve)) {
-        text.push_str(&first_message(settings, &data, config, address));
+    if stages.has(Role::Serve) {
+        if !settings.gateway.access.anonymous && settings.gateway.listens() {
+            text.push_str(&first_device(&data, config));
+        } else if let Some(address) = addresses.gateway {
+            text.push_str(&first_message(settings, &data, config, address));
+        }
     }
     text.push_str("Ctrl-C drains and ends.\n");
     text
@@ -97,6 +101,18 @@ fn first_message(settings: &Settings, data: &str, config: Option<&Path>, address
         program = program(),
         topic = quoted(Path::new(&example(topic))),
         stream = stream.name,
+    )
+}
+
+/// What to paste where devices need credentials: what it prints shows a first message.
+fn first_device(data: &str, config: Option<&Path>) -> String {
+    let config = config.map(|path| format!(" --config {}", quoted(path))).unwrap_or_default();
+    format!(
+        "Devices need credentials. A first one, from another terminal; it prints a password, and a message to publish with it:\n  \
+           {program} device add d1 --data {data}{config}\n\
+         and, a few seconds after that message, what became of it:\n  \
+           {program} sql --data {data}{config} -c 'show tables'\n\n",
+        program = program(),
     )
 }
 

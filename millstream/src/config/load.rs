@@ -13,6 +13,9 @@ use toml_edit::{Document, DocumentMut, Item, Table, Value};
 /// Environment variables that begin so override the file: `MILLSTREAM__GATEWAY__LISTEN` is `gateway.listen`.
 pub(crate) const PREFIX: &str = "MILLSTREAM__";
 
+/// Lists of tables that have names.
+const LISTS: [&str; 3] = ["subscriber", "stream", "report"];
+
 /// Reads a configuration, whose relative paths begin at a folder.
 ///
 /// # Errors
@@ -24,15 +27,21 @@ pub(crate) fn load(
 ) -> Result<Settings, Vec<Problem>> {
     let file = Document::parse(text.to_owned()).map_err(|error| vec![syntax(&error)])?;
     let mut merged = file.clone().into_mut();
-    let mut origin = Origin { folder: folder.to_path_buf(), ..Origin::default() };
+    let mut variables = BTreeMap::new();
     for (variable, value) in environment {
-        origin.environment.insert(set(&mut merged, variable, value).map_err(|problem| vec![problem])?);
+        let key = set(&mut merged, variable, |key| any(key, value)).map_err(|problem| vec![problem])?;
+        variables.insert(key, variable.as_str());
     }
+    let origin = Origin { folder: folder.to_path_buf(), environment: variables.keys().cloned().collect() };
     // The place of a key in the file says nothing of a value that the environment has set.
-    let locate = |problem: Problem| {
-        if origin.environment.contains(&problem.key) { problem } else { problem.locate(&file) }
+    let locate = |mut problem: Problem| match variables.get(&problem.key) {
+        Some(variable) => {
+            problem.what.push_str(&format!(" (set by {variable} in the environment)"));
+            problem
+        }
+        None => problem.locate(&file),
     };
-    let raw = deserialize(merged).map_err(|problem| vec![locate(problem)])?;
+    let raw = understand(merged, &variables, environment).map_err(|problem| vec![locate(problem)])?;
     match Settings::check(raw, &origin) {
         Ok(mut settings) => {
             settings.warnings = settings.warnings.into_iter().map(locate).collect();
@@ -46,6 +55,28 @@ fn syntax(error: &toml_edit::TomlError) -> Problem {
     let mut problem = Problem::new("", format!("not TOML: {}", error.message()));
     problem.span = error.span();
     problem
+}
+
+/// What a variable reads as may not be what is wanted: a user may be called `12345`. Then it is taken as the text that it is.
+fn understand(
+    mut merged: DocumentMut,
+    variables: &BTreeMap<String, &str>,
+    environment: &BTreeMap<String, String>,
+) -> Result<RawConfig, Problem> {
+    loop {
+        let problem = match deserialize(merged.clone()) {
+            Ok(raw) => return Ok(raw),
+            Err(problem) => problem,
+        };
+        let Some(variable) = variables.get(&problem.key) else { return Err(problem) };
+        let Some(value) = environment.get(*variable) else { return Err(problem) };
+        let mut other = merged.clone();
+        set(&mut other, variable, |_| Value::from(value))?;
+        match deserialize(other.clone()) {
+            Err(again) if again.key == problem.key => return Err(problem),
+            _ => merged = other,
+        }
+    }
 }
 
 fn deserialize(merged: DocumentMut) -> Result<RawConfig, Problem> {
@@ -75,9 +106,14 @@ fn nearest(message: &str) -> Option<&str> {
     near.filter(|(likeness, _)| *likeness > 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known)
 }
 
-/// Sets `A__B` to a value, and returns its key: as TOML where it reads as such, else as text; a secret is always a text.
-/// In a list of tables, `A__NAME__B` is the one of that name.
-fn set(file: &mut DocumentMut, variable: &str, value: &str) -> Result<String, Problem> {
+/// A variable's value, as TOML where it reads as such, else as text; a secret is always a text.
+fn any(key: &str, value: &str) -> Value {
+    let text = || Value::from(value);
+    if is_secret(key) { text() } else { value.parse().unwrap_or_else(|_| text()) }
+}
+
+/// Sets `A__B` to a value, and returns its key. In a list of tables, `A__NAME__B` is the one of that name.
+fn set(file: &mut DocumentMut, variable: &str, value: impl FnOnce(&str) -> Value) -> Result<String, Problem> {
     let path = variable.strip_prefix(PREFIX).unwrap_or(variable).to_lowercase();
     let mut key = String::new();
     let mut item: &mut Item = file.as_item_mut();
@@ -93,6 +129,10 @@ fn set(file: &mut DocumentMut, variable: &str, value: &str) -> Result<String, Pr
             item = item.get_mut(place).ok_or_else(|| Problem::new(variable, "is not there"))?;
             continue;
         }
+        if matches!(item, Item::None) && LISTS.contains(&key.as_str()) {
+            return Err(Problem::new(variable, format!("the file has no [[{key}]] of the name {part:?}"))
+                .hint(format!("write a [[{key}]] with name = {part:?} into the configuration file, or unset the variable")));
+        }
         if !matches!(item, Item::None | Item::Table(_) | Item::Value(Value::InlineTable(_))) {
             let problem =
                 Problem::new(variable, "an environment variable can set keys of tables, not of lists");
@@ -104,8 +144,13 @@ fn set(file: &mut DocumentMut, variable: &str, value: &str) -> Result<String, Pr
         key.push_str(part);
         item = &mut item[part];
     }
-    let text = || Value::from(value);
-    *item = Item::Value(if is_secret(&key) { text() } else { value.parse().unwrap_or_else(|_| text()) });
+    if LISTS.contains(&key.as_str()) {
+        let hint = format!(
+            "set a key of one, {variable}__NAME__KEY, or write [[{key}]] into the configuration file"
+        );
+        return Err(Problem::new(variable, "is a list of tables, not a value").hint(hint));
+    }
+    *item = Item::Value(value(&key));
     Ok(key)
 }
 

@@ -43,6 +43,8 @@ pub(crate) struct Embedded {
 pub(crate) struct Kafka {
     /// What the names of consumer groups begin with.
     pub(crate) group: String,
+    /// What Millstream leaves in the topics; beyond that their own retention counts.
+    pub(crate) keep: Keep,
     /// All but who we are.
     settings: KafkaSettings,
     sasl: Option<Login>,
@@ -69,6 +71,11 @@ impl Kafka {
             None => None,
         };
         Ok(KafkaSettings { sasl, ..self.settings.clone() })
+    }
+
+    /// The files by which both sides know each other, where it is reached through TLS.
+    pub(crate) fn tls(&self) -> Option<&Tls> {
+        self.settings.tls.as_ref()
     }
 
     /// Where it is.
@@ -103,10 +110,9 @@ pub(super) fn check_log(
         return Some(LogChoice::Embedded(embedded));
     }
     for key in changed(&embedded) {
-        problems.push(
-            Problem::new(key, "the log is Kafka, which does not know this key")
-                .hint("leave it out; how long Kafka keeps a record is the topic's own `retention.ms`"),
-        );
+        problems.push(Problem::new(key, "the log is Kafka, which does not know this key").hint(
+            "leave it out; what Kafka keeps is said by `kafka.keep`, and by the topic's own `retention.ms`",
+        ));
     }
     let kafka = check_kafka(kafka, brokers, origin, problems, warnings);
     kafka.filter(|_| problems.len() == before).map(|kafka| LogChoice::Kafka(Box::new(kafka)))
@@ -206,7 +212,7 @@ fn check_kafka(
         Property::Switch(switch) => (name, switch.to_string()),
     };
     settings.properties = raw.properties.into_iter().map(text).collect();
-    Some(Kafka { group, settings, sasl })
+    Some(Kafka { group, keep: raw.keep.unwrap_or(Keep::Uncommitted), settings, sasl })
 }
 
 fn check_brokers(brokers: &str, problems: &mut Vec<Problem>) {

@@ -126,6 +126,7 @@ pub(crate) struct RawKafka {
     pub(crate) brokers: Option<String>,
     pub(crate) partitions: Option<u16>,
     pub(crate) replication: Option<u16>,
+    pub(crate) keep: Option<Keep>,
     pub(crate) group: Option<String>,
     pub(crate) client_id: Option<String>,
     pub(crate) tls: Option<bool>,

@@ -11,7 +11,7 @@ use millstream_ingest::subscriber::{
 use millstream_model::stream::Stream;
 use std::collections::HashSet;
 use std::num::NonZeroU16;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Largest `packet_max`, as the gateway's.
@@ -26,6 +26,7 @@ pub(crate) struct Subscriber {
     /// All but the password.
     settings: SubscriberSettings,
     password: Option<SecretSource>,
+    is_one_of_several: bool,
 }
 
 impl Subscriber {
@@ -39,6 +40,19 @@ impl Subscriber {
         let SubscriberSettings { broker, filters, group, .. } = &self.settings;
         let group = group.as_ref().map(|group| format!(", in the group {group}")).unwrap_or_default();
         format!("{broker}   {}{group}", filters.join(", "))
+    }
+
+    /// Whether other processes may run by the same configuration: it has a group, and no client id of its own. Then the one in the settings is theirs together, and
+    /// each process adds what it is known by.
+    pub(crate) fn is_one_of_several(&self) -> bool {
+        self.is_one_of_several
+    }
+
+    /// The certificates that are named, by their keys.
+    pub(crate) fn certificates(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let SubscriberSettings { ca, certificate, .. } = &self.settings;
+        let named = [("ca", ca), ("certificate", certificate)];
+        named.into_iter().filter_map(|(key, path)| Some((key, path.as_deref()?)))
     }
 
     /// What the stage takes, the password read.
@@ -105,6 +119,7 @@ fn check_subscriber(
         problems.push(Problem::new(at("group"), error));
     }
     settings.group = raw.group;
+    let is_one_of_several = settings.group.is_some() && raw.client_id.is_none();
     if let Some(client_id) = raw.client_id {
         if client_id.is_empty() {
             problems.push(Problem::new(
@@ -135,7 +150,7 @@ fn check_subscriber(
     (settings.certificate, settings.key) = check_pair(key, certificate, own_key, problems).unzip();
     check_limits(key, &mut settings, raw.keep_alive, raw.session_expiry, raw.receive_max, raw.packet_max)
         .unwrap_or_else(|problem| problems.push(problem));
-    (problems.len() == before).then_some(Subscriber { settings, password })
+    (problems.len() == before).then_some(Subscriber { settings, password, is_one_of_several })
 }
 
 fn check_limits(

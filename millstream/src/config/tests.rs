@@ -473,3 +473,53 @@ fn relative_paths_begin_at_the_file() {
     assert_eq!(settings.lake.ingestion.unwrap().to_string(), "/etc/millstream/lake");
     assert_eq!(settings.lake.reporting.unwrap().to_string(), "/r");
 }
+
+#[test]
+fn a_variable_that_the_file_has_no_place_for_is_named() {
+    let check = |text: &str, variable: &str, value: &str, expected: &[&str]| {
+        let problems = from_environment(text, &[(variable, value)]).unwrap_err();
+        let said = format!("{problems:?}");
+        for part in [&[variable], expected].concat() {
+            assert!(said.contains(part), "no {part:?} in {said}");
+        }
+        assert!(!said.contains("expected a sequence"), "{said}");
+    };
+    let subscriber = "MILLSTREAM__SUBSCRIBER__LOCAL__BROKER";
+    check("", subscriber, "mqtt://b", &["no [[subscriber]] of the name", "local", "unset the variable"]);
+    let plant = "[[subscriber]]\nname = \"plant\"\nbroker = \"mqtt://b\"\n";
+    check(plant, subscriber, "mqtt://b", &["none of the name", "local", "there are plant"]);
+    check("", "MILLSTREAM__SUBSCRIBER", "x", &["list of tables", "__NAME__KEY"]);
+    check("", "MILLSTREAM__STREAM__T__TIME", "ts", &["no [[stream]] of the name"]);
+    check("", "MILLSTREAM__LOG__PARTITIONS", "-1", &["integer `-1`"]);
+    check("", "MILLSTREAM__GATEWAY__LISTEN", "12", &["12", "invalid socket address"]);
+}
+
+#[test]
+fn a_variable_is_a_text_where_a_text_is_wanted() {
+    let kafka = "[kafka]\nbrokers = \"h:9092\"\nsasl = \"scram-sha-512\"\npassword_file = \"p\"\n";
+    for text in ["12345", "true", "2026-11-21", "[x]", "robert"] {
+        let settings = from_environment(
+            kafka,
+            &[("MILLSTREAM__KAFKA__USER", text), ("MILLSTREAM__KAFKA__CLIENT_ID", text)],
+        )
+        .unwrap();
+        let said = format!("{settings:?}");
+        assert!(said.contains(&format!("user: {text:?}")), "{said}");
+        assert!(said.contains(&format!("client_id: {text:?}")), "{said}");
+    }
+}
+
+#[test]
+fn kafka_is_trimmed_unless_it_is_to_keep_all() {
+    use super::raw::Keep;
+    let check = |text: &str, expected: Keep| {
+        let LogChoice::Kafka(kafka) = parse(&format!("[kafka]\nbrokers = \"h:9092\"\n{text}")).unwrap().log
+        else {
+            panic!("not Kafka")
+        };
+        assert_eq!(kafka.keep, expected, "{text}");
+    };
+    check("", Keep::Uncommitted);
+    check("keep = \"uncommitted\"", Keep::Uncommitted);
+    check("keep = \"all\"", Keep::All);
+}

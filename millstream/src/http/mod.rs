@@ -13,7 +13,7 @@ use anyhow::Context;
 use axum::Router;
 use axum::routing::get;
 use bearer::Bearer;
-use connections::Bounded;
+use connections::Bounds;
 use millstream_model::secret::Secret;
 use millstream_query::server;
 use millstream_query::{Lakehouse, Limits, Session};
@@ -54,27 +54,16 @@ pub(crate) async fn router(
 }
 
 /// Answers until the token is cancelled, and then what was asked before, for a bounded time.
-///
-/// # Errors
-/// If the listener fails.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    router: Router,
-    shutdown: CancellationToken,
-) -> anyhow::Result<()> {
-    let stop = shutdown.clone();
-    let served = axum::serve(Bounded::new(listener), router)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .into_future();
+pub(crate) async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
+    let answered = connections::answer(listener, router, Bounds::default(), shutdown.clone());
     let given_up = async {
         shutdown.cancelled().await;
         tokio::time::sleep(DRAIN_MAX).await;
     };
     tokio::select! {
-        served = served => served.context("failed to answer over HTTP"),
+        () = answered => {}
         () = given_up => {
             tracing::warn!("answers over HTTP were cut off, because their clients did not take them in time");
-            Ok(())
         }
     }
 }

@@ -4,7 +4,7 @@ use super::{Pipeline, listen};
 use crate::config::Settings;
 use crate::config::subscriber::Subscriber;
 use crate::descriptors;
-use crate::directory::Directory;
+use crate::directory::{Directory, Instance};
 use anyhow::Context;
 use millstream_ingest::clock::SystemClock;
 use millstream_ingest::gateway::{self, Counters, Listeners, Observer};
@@ -27,8 +27,10 @@ impl Pipeline {
         if settings.gateway.listens() {
             self.start_gateway(settings, directory, Arc::clone(&router), Arc::clone(&observer)).await?;
         }
+        let several = settings.subscribers.iter().any(Subscriber::is_one_of_several);
+        let instance = if several { Some(Arc::new(directory.instance()?)) } else { None };
         for subscriber in &settings.subscribers {
-            self.start_subscriber(subscriber, Arc::clone(&router), Arc::clone(&observer))?;
+            self.start_subscriber(subscriber, instance.clone(), Arc::clone(&router), Arc::clone(&observer))?;
         }
         Ok(())
     }
@@ -73,16 +75,23 @@ impl Pipeline {
     fn start_subscriber(
         &mut self,
         subscriber: &Subscriber,
+        instance: Option<Arc<Instance>>,
         router: Arc<Router>,
         observer: Arc<dyn Observer>,
     ) -> anyhow::Result<()> {
-        let (settings, log, token) = (subscriber.settings()?, self.log()?.shared(), self.collect.token());
+        let (mut settings, log, token) = (subscriber.settings()?, self.log()?.shared(), self.collect.token());
+        let instance = instance.filter(|_| subscriber.is_one_of_several());
+        if let Some(instance) = &instance {
+            settings.client_id = format!("{}-{}", settings.client_id, instance.id());
+        }
         let status = watch::Sender::default();
         self.observed.subscribers.insert(subscriber.name().to_owned(), status.subscribe());
         self.collect.spawn(format!("subscriber {}", subscriber.name()), async move {
-            subscriber::run(settings, log, router, Arc::new(SystemClock), observer, token, status)
-                .await
-                .map_err(Into::into)
+            let ended =
+                subscriber::run(settings, log, router, Arc::new(SystemClock), observer, token, status).await;
+            // Nobody else may be this one before.
+            drop(instance);
+            ended.map_err(Into::into)
         });
         Ok(())
     }

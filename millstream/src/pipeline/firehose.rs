@@ -3,7 +3,7 @@
 use super::log::warn_of_orphans;
 use super::{Pipeline, Stages};
 use crate::config::Settings;
-use crate::config::log::{Embedded, LogChoice};
+use crate::config::log::LogChoice;
 use crate::config::raw::{Keep, Notices, Unclaimed};
 use crate::config::stream;
 use crate::directory::Directory;
@@ -59,15 +59,17 @@ fn rules(settings: &Settings) -> firehose::Settings {
         ..firehose::Settings::default()
     };
     match &settings.log {
-        LogChoice::Embedded(Embedded { keep: Keep::Uncommitted, .. }) => {
-            firehose::Settings { trim: TrimRule::AfterCommit, ..rules }
-        }
-        LogChoice::Embedded(Embedded { keep: Keep::All, .. }) => {
-            firehose::Settings { trim: TrimRule::Keep, ..rules }
-        }
-        // How long Kafka keeps a record is the topic's own rule: others may read it, too.
+        LogChoice::Embedded(embedded) => firehose::Settings { trim: trim(embedded.keep), ..rules },
         LogChoice::Kafka(kafka) => {
-            firehose::Settings { trim: TrimRule::Keep, group: kafka.group.clone(), ..rules }
+            firehose::Settings { trim: trim(kafka.keep), group: kafka.group.clone(), ..rules }
         }
+    }
+}
+
+/// A topic that Millstream makes has no retention of its own, so what nobody trims stays for ever.
+fn trim(keep: Keep) -> TrimRule {
+    match keep {
+        Keep::Uncommitted => TrimRule::AfterCommit,
+        Keep::All => TrimRule::Keep,
     }
 }

@@ -8,7 +8,7 @@ use anyhow::Context;
 use millstream_log::embedded::{EmbeddedLog, Peek};
 use millstream_log::kafka::KafkaLog;
 use millstream_log::{Bounds, Log, LogError};
-use millstream_model::name::RESERVED_STREAMS;
+use millstream_model::name::{LogTopic, RESERVED_STREAMS, TopicPartition};
 use std::sync::Arc;
 
 /// The open log.
@@ -26,6 +26,17 @@ impl LogHandle {
         match self {
             Self::Embedded(log) => Arc::new(log.clone()),
             Self::Kafka(log) => Arc::new(log.clone()),
+        }
+    }
+
+    /// The partitions of a topic, for those who only look; `None` if Kafka does not have it, which is not made then.
+    ///
+    /// # Errors
+    /// If the topic cannot be looked up.
+    pub(crate) async fn existing(&self, topic: &LogTopic) -> Result<Option<Vec<TopicPartition>>, LogError> {
+        match self {
+            Self::Embedded(log) => log.partitions(topic).await.map(Some),
+            Self::Kafka(log) => log.existing(topic).await,
         }
     }
 

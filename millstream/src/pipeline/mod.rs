@@ -122,7 +122,10 @@ impl Pipeline {
         let token = settings.http.token.as_ref().map(|token| token.read()).transpose()?;
         let router = http::router(self.observed.clone(), lakehouse, token).await?;
         let token = self.http.token();
-        self.http.spawn("server", http::serve(listener, router, token));
+        self.http.spawn("server", async move {
+            http::serve(listener, router, token).await;
+            Ok(())
+        });
         Ok(())
     }
 

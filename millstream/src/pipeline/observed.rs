@@ -50,7 +50,7 @@ impl Observed {
             processor: None,
             serves: false,
             sql: Counters::default(),
-            log: log.zip(topic).map(|(log, topic)| Reach::new(Target::Log(log.shared(), topic))),
+            log: log.zip(topic).map(|(log, topic)| Reach::new(Target::Log(log.clone(), topic))),
             ingestion: buckets.map(|buckets| bucket("ingestion", &buckets.ingestion)),
             reporting: buckets.map(|buckets| bucket("reporting", &buckets.reporting)),
             started: SystemTime::now(),

@@ -17,7 +17,7 @@ impl Pipeline {
     pub(super) fn start_processor(&mut self, settings: &Settings) -> anyhow::Result<()> {
         let trim = match settings.log {
             LogChoice::Embedded(_) => TrimRule::AfterCommit,
-            // Another processor may not have read them yet.
+            // Another processor may not have read them yet; their topic has a retention of its own.
             LogChoice::Kafka(_) => TrimRule::Keep,
         };
         let rules = processor::Settings { sweep: settings.sweep, trim, ..processor::Settings::default() };

@@ -1,10 +1,9 @@
 //! Whether the log and the buckets answer: asked again and again in the background, so that any number of probes costs nothing and hangs on nothing.
 
+use super::log::LogHandle;
 use futures::StreamExt;
 use millstream_lake::Bucket;
-use millstream_log::Log;
 use millstream_model::name::LogTopic;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -18,8 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// What is asked.
 #[derive(Debug, Clone)]
 pub(super) enum Target {
-    /// The log, for the end of a topic.
-    Log(Arc<dyn Log>, LogTopic),
+    /// The log, for the end of a topic, if it is there.
+    Log(LogHandle, LogTopic),
     /// A bucket, for anything that is in it.
     Bucket(&'static str, Bucket),
 }
@@ -28,8 +27,8 @@ impl Target {
     async fn ask(&self) -> anyhow::Result<()> {
         match self {
             Self::Log(log, topic) => {
-                if let Some(first) = log.partitions(topic).await?.first() {
-                    log.bounds(first).await?;
+                if let Some(first) = log.existing(topic).await?.unwrap_or_default().first() {
+                    log.shared().bounds(first).await?;
                 }
             }
             Self::Bucket(_, bucket) => {

@@ -113,6 +113,27 @@ fn micros_days_ago(days: i64) -> Micros {
     Micros(Micros::from(chrono::Utc::now()).0 - days * 24 * 3600 * 1_000_000)
 }
 
+/// Certificates that `device add` has not made: of our authority, expired or in no list, and of another.
+fn issue_elsewhere(fleet: &Fleet) {
+    let (certificate, key) = (fleet.ca(), fleet.home.data().join("identity/ca.key"));
+    let own = Authority::read(
+        &std::fs::read_to_string(certificate).unwrap(),
+        &std::fs::read_to_string(key).unwrap(),
+    );
+    let own = own.unwrap();
+    fleet.write("c3", &own.device(&"c3".parse().unwrap(), 5, micros_days_ago(10)).unwrap());
+    for name in ["c4", "c5"] {
+        fleet.write(name, &own.device(&name.parse().unwrap(), 365, micros_days_ago(1)).unwrap());
+    }
+    let said = fleet.home.run(&["device", "revoke", "c5"]).good().out;
+    assert!(said.contains("c5 is revoked") && said.contains("in no list"), "{said}");
+    let (stranger, _) = Authority::create(micros_days_ago(1)).unwrap();
+    for file in ["foreign", "aws1", "aws2"] {
+        let name = if file == "foreign" { "c1" } else { "AWS" };
+        fleet.write(file, &stranger.device(&name.parse().unwrap(), 365, micros_days_ago(1)).unwrap());
+    }
+}
+
 #[test]
 fn mosquitto_is_let_in_with_the_right_credential_only() {
     let Some(mosquitto_pub) = mosquitto("mosquitto_pub") else { return };
@@ -122,18 +143,7 @@ fn mosquitto_is_let_in_with_the_right_credential_only() {
     fleet.certificate("c1");
     fleet.certificate("c2");
     fleet.home.run(&["device", "revoke", "c2"]).good();
-    let (certificate, key) = (fleet.ca(), fleet.home.data().join("identity/ca.key"));
-    let own = Authority::read(
-        &std::fs::read_to_string(certificate).unwrap(),
-        &std::fs::read_to_string(key).unwrap(),
-    );
-    let expired = own.unwrap().device(&"c3".parse().unwrap(), 5, micros_days_ago(10)).unwrap();
-    fleet.write("c3", &expired);
-    let (stranger, _) = Authority::create(micros_days_ago(1)).unwrap();
-    for file in ["foreign", "aws1", "aws2"] {
-        let name = if file == "foreign" { "c1" } else { "AWS" };
-        fleet.write(file, &stranger.device(&name.parse().unwrap(), 365, micros_days_ago(1)).unwrap());
-    }
+    issue_elsewhere(&fleet);
     for (name, file) in [("a1", "aws1.pem"), ("a2", "aws2.pem")] {
         fleet.home.run(&["device", "add", name, "--known-certificate", file]).good();
     }
@@ -154,6 +164,8 @@ fn mosquitto_is_let_in_with_the_right_credential_only() {
         check("a certificate of our authority", &fleet.shows("c1"), "c1", true);
         check("a revoked certificate", &fleet.shows("c2"), "c2", false);
         check("an expired certificate", &fleet.shows("c3"), "c3", false);
+        check("a certificate of our authority that is in no list", &fleet.shows("c4"), "c4", true);
+        check("one that is in no list but as revoked", &fleet.shows("c5"), "c5", false);
         check("a certificate of another authority", &fleet.shows("foreign"), "c1", false);
         check("a certificate by its fingerprint", &fleet.shows("aws1"), "a1", true);
         check("another of the same common name", &fleet.shows("aws2"), "a2", true);
@@ -168,15 +180,17 @@ fn mosquitto_is_let_in_with_the_right_credential_only() {
     let errors = up.err().lines().filter(|line| line.contains("ERROR")).count();
     assert_eq!(errors, 0, "{}", up.err());
     up.drain();
-    let rows = fleet.home.rows("select device_id, count(*) as n from telemetry group by 1 order by 1", 4);
-    let expected = json!([{"device_id": "a1", "n": 2}, {"device_id": "a2", "n": 2}, {"device_id": "c1", "n": 2}, {"device_id": "d1", "n": 4}]);
+    let rows = fleet.home.rows("select device_id, count(*) as n from telemetry group by 1 order by 1", 5);
+    let expected = json!([
+        {"device_id": "a1", "n": 2}, {"device_id": "a2", "n": 2}, {"device_id": "c1", "n": 2}, {"device_id": "c4", "n": 2}, {"device_id": "d1", "n": 4},
+    ]);
     assert_eq!(Value::from_iter(rows), expected);
     let refusals = fleet
         .home
         .sql("select reason, count(*) as n from lifecycle where event = 'refused' group by 1 order by 1");
     let expected = json!([
         {"reason": "certificate_expired", "n": 2}, {"reason": "client_identifier_not_its_own", "n": 4},
-        {"reason": "device_revoked", "n": 2}, {"reason": "no_credential", "n": 2},
+        {"reason": "device_revoked", "n": 4}, {"reason": "no_credential", "n": 2},
         {"reason": "unknown_certificate", "n": 2}, {"reason": "unknown_user", "n": 2}, {"reason": "wrong_password", "n": 4},
     ]);
     assert_eq!(Value::from_iter(refusals), expected);
@@ -371,7 +385,8 @@ fn init_and_device_never_overwrite_and_say_what_is_there() {
     assert!(twice.contains("has a password already") && twice.contains("--replace"), "{twice}");
     fleet.home.run(&["device", "add", "c1", "--certificate", "--out", "."]).refused();
     fleet.home.run(&["device", "revoke", "d1"]).good();
-    fleet.home.run(&["device", "revoke", "d9"]).refused();
+    let said = fleet.home.run(&["device", "revoke", "no name!"]).refused();
+    assert!(said.contains("there is no device"), "{said}");
     let listed = fleet.home.run(&["device", "list"]).good().out;
     let kinds: Vec<Vec<&str>> =
         listed.lines().map(|line| line.split_whitespace().take(2).collect()).collect();

@@ -138,6 +138,24 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
     found
 }
 
+/// The environment may be that of the user's own Millstream.
+#[test]
+fn the_environment_says_nothing_to_it() {
+    let home = Home::new();
+    let elsewhere = home.path("production");
+    let data = home.data();
+    let mut command = home.command(["demo", "--data", data.to_str().unwrap()]);
+    command
+        .env("MILLSTREAM__LAKE__INGESTION", &elsewhere)
+        .env("MILLSTREAM__LAKE__REPORTING", home.path("production-reports"))
+        .env("MILLSTREAM__KAFKA__BROKERS", "127.0.0.1:1")
+        .env("MILLSTREAM__SUBSCRIBER__PLANT__BROKER", "mqtt://127.0.0.1:1")
+        .env("MILLSTREAM__HTTP__TOKEN_FILE", "no-such-file");
+    run(&mut command, b"").good();
+    assert!(!elsewhere.exists(), "readings of a demonstration are in the user's own bucket");
+    check_readings(&home);
+}
+
 /// What it prints to go on with is pasted into a shell, in the folder where it was printed.
 #[test]
 fn the_commands_that_it_prints_work_in_a_folder_with_a_space_in_its_name() {

@@ -1,6 +1,6 @@
 //! `millstream doctor` on a real MinIO and a real Kafka: it names exactly what is missing.
 
-use crate::program::{Ended, free_port, run};
+use crate::program::{Ended, Home, free_port, run};
 use axum::http::Request;
 use millstream_services::{Services, services};
 use object_store::ClientOptions;
@@ -159,4 +159,56 @@ fn notices_of_the_store_are_seen_where_there_is_a_rule_and_missed_where_there_is
     services.notify(&patient.ingestion);
     let ended = patient.examined(&root(services), &["--notice-wait", "120s"]).good();
     assert!(ended.out.contains("ok       notices: an event of the store arrived after"), "{}", ended.out);
+}
+
+/// What a start would stumble over is found, whatever it is.
+#[test]
+fn what_cannot_start_is_not_well() {
+    let config = |rest: &str| format!("[http]\nlisten = \"\"\n{rest}");
+    let check = |rest: &str, subject: &str, expected: &str| {
+        let home = Home::with(&config(rest));
+        let mut command = home.command(["doctor"]);
+        let ended = run(
+            command.env_remove("MILLSTREAM__HTTP__LISTEN").env("MILLSTREAM__GATEWAY__LISTEN", "127.0.0.1:0"),
+            b"",
+        );
+        let line = ended.out.lines().find(|line| line.starts_with(&format!("failed   {subject}")));
+        assert!(
+            line.is_some_and(|line| line.contains(expected)),
+            "no {expected:?}\n{}\n{}",
+            ended.out,
+            ended.err
+        );
+        assert_eq!(ended.code(), Some(1), "{}", ended.out);
+    };
+    let tls = "[gateway.tls]\nlisten = \"127.0.0.1:0\"\ncertificate = \"none.pem\"\nkey = \"none.key\"\n";
+    check(tls, "devices", "none.pem");
+    check(tls, "gateway.tls.certificate", "none.pem");
+    check("[gateway.access]\ncredentials = \"millstream.toml\"\n", "devices", "millstream.toml");
+    let plant =
+        |rest: &str| format!("[[subscriber]]\nname = \"plant\"\nbroker = \"mqtt://127.0.0.1:1\"\n{rest}");
+    check(&plant(""), "subscriber plant", "Connection refused");
+    check(&plant("user = \"u\"\npassword_file = \"none\"\n"), "subscriber plant", "none");
+
+    let home = Home::with("[http]\nlisten = \"127.0.0.1:0\"\ntoken_file = \"none\"\n");
+    let mut command = home.command(["doctor"]);
+    let ended = run(command.env("MILLSTREAM__GATEWAY__LISTEN", "127.0.0.1:0"), b"");
+    assert!(ended.out.contains("failed   http.token: ") && ended.out.contains("none"), "{}", ended.out);
+}
+
+#[test]
+fn a_broker_that_lets_us_in_is_well() {
+    let test = "a_broker_that_lets_us_in_is_well";
+    let Some(services) = services(test) else { return };
+    let check = |mqtt: &str, expected: &str| {
+        let home = Home::with(&format!(
+            "[[subscriber]]\nname = \"plant\"\nbroker = \"mqtt://{}\"\nmqtt = {mqtt:?}\n",
+            services.mqtt
+        ));
+        let mut command = home.command(["doctor"]);
+        let ended = run(command.env("MILLSTREAM__GATEWAY__LISTEN", "127.0.0.1:0"), b"").good();
+        assert!(ended.out.contains(expected), "{}", ended.out);
+    };
+    check("5", "ok       subscriber plant: ");
+    check("3.1.1", "ok       subscriber plant: ");
 }

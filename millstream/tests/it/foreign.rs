@@ -23,12 +23,13 @@ pub(crate) fn python() -> Option<PathBuf> {
     )
 }
 
-/// One of mosquitto's clients.
+/// One of mosquitto's programs. Debian has the broker where only root looks.
 pub(crate) fn mosquitto(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let file = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file());
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+    let file = folders.map(|folder| folder.join(name)).find(|file| file.is_file());
     found(
-        "mosquitto_pub and mosquitto_sub (the package mosquitto-clients)",
+        "mosquitto, mosquitto_pub and mosquitto_sub (the packages mosquitto and mosquitto-clients)",
         file.ok_or_else(|| format!("{name} is not installed")),
     )
 }

@@ -56,7 +56,7 @@ pub(crate) fn sample(address: SocketAddr, name: &str) -> Option<f64> {
     line.rsplit_once(' ')?.1.parse().ok()
 }
 
-fn http(up: &Up) -> SocketAddr {
+pub(crate) fn http(up: &Up) -> SocketAddr {
     let out = up.out();
     let address = out.split("http://").nth(1).and_then(|rest| rest.split_whitespace().next()?.parse().ok());
     address.unwrap_or_else(|| panic!("no address of HTTP in {out}"))

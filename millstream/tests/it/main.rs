@@ -7,11 +7,15 @@ mod apart;
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod brokers;
+#[cfg(test)]
 mod check_and_config;
 #[cfg(test)]
 mod clients;
 #[cfg(test)]
 mod credentials;
+#[cfg(test)]
+mod crowd;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
@@ -20,6 +24,8 @@ mod doctor;
 mod fleet;
 #[cfg(test)]
 mod foreign;
+#[cfg(test)]
+mod gaps;
 #[cfg(test)]
 mod http;
 #[cfg(test)]
@@ -41,6 +47,10 @@ mod sql;
 #[cfg(test)]
 mod stage;
 #[cfg(test)]
+mod store;
+#[cfg(test)]
 mod tables;
+#[cfg(test)]
+mod trim;
 #[cfg(test)]
 mod up;

@@ -1,7 +1,8 @@
 //! `millstream sql`: how it is asked, how it answers, what it refuses.
 
 use crate::mqtt::{Device, Version};
-use crate::program::{Home, run};
+use crate::program::{Home, Up, run};
+use millstream_services::{Service, Services};
 
 /// A file closes when the program ends, and not before.
 const AT_THE_END: &str = r#"
@@ -137,4 +138,32 @@ fn a_directory_that_is_not_there_is_named() {
     let message = home.run(&["sql", "-c", "select 1"]).refused();
     assert!(message.contains(home.data().to_str().unwrap()), "{message}");
     assert!(!home.data().exists(), "asking makes nothing");
+}
+
+#[test]
+fn what_lies_in_kafka_and_a_store_is_asked_from_anywhere() {
+    const TEST: &str = "sql::what_lies_in_kafka_and_a_store_is_asked_from_anywhere";
+    let Some(services) = Services::own(TEST, &[Service::Kafka, Service::Minio]) else { return };
+    let lake = "[lake]\ningestion = \"s3://ingestion\"\nreporting = \"s3://reporting\"\n[s3]\npath_style = true\nallow_http = true\n";
+    let config = format!("{lake}{AT_THE_END}");
+    let here = Home::with(&config);
+    let mut command = here.command(["up"]);
+    let up =
+        Up::start(command.envs(services.environment()).env("MILLSTREAM__GATEWAY__LISTEN", "127.0.0.1:0"));
+    let mut device = Device::connect(up.address(), Version::V5, "c");
+    READINGS.iter().for_each(|(topic, payload)| device.publish(topic, payload));
+    up.drain();
+
+    let there = Home::new();
+    let ask = |config: &str| {
+        let file = there.file("millstream.toml", config);
+        let mut command = there.command(["sql", "--format", "csv", "-c", QUERY, "--config"]);
+        run(command.arg(file).envs(services.environment()), b"")
+    };
+    let answer = ask(&config).good();
+    assert_eq!(answer.out.lines().count(), 4, "{}", answer.out);
+    assert!(!there.data().exists(), "asking makes nothing");
+    // A bucket that would lie in it is missed.
+    let message = ask(&config.replace("reporting = \"s3://reporting\"\n", "")).refused();
+    assert!(message.contains("there is no data directory"), "{message}");
 }

@@ -47,7 +47,7 @@ fn tables_are_listed_with_what_is_in_them() {
     ] {
         let line =
             said.lines().find(|line| line.contains(table)).unwrap_or_else(|| panic!("no {table} in\n{said}"));
-        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let cells: Vec<&str> = line.split(['│', '┆']).map(str::trim).collect();
         assert_eq!((cells[1], cells[2], cells[3]), (table, kind, rows), "{said}");
         assert!(
             cells[7].starts_with("file:///") && cells[7].ends_with(&format!("{}/", &table[10..])),

@@ -154,3 +154,16 @@ fn its_log_lines_are_json_where_nobody_watches_and_call_nobody_for_nothing() {
     }
     assert_eq!(up.wait().code(), Some(0));
 }
+
+#[test]
+fn where_devices_need_credentials_it_prints_how_to_make_them() {
+    let home = Home::with("[gateway.access]\nanonymous = false\n");
+    let up = home.up();
+    let out = up.out();
+    assert!(!out.contains("mosquitto_pub"), "{out}");
+    let line = out.lines().find(|line| line.contains(" device add d1 ")).unwrap_or_else(|| panic!("{out}"));
+    let mut command = Command::new("sh");
+    let said = run(command.args(["-c", line.trim()]).current_dir(home.path(".")), b"").good().out;
+    assert!(said.contains("d1 has the password") && said.contains("mosquitto_pub"), "{said}");
+    up.drain();
+}

@@ -3,6 +3,7 @@
 //! A task of its own runs the query and writes its rows; a short channel between it and the connection makes it go as fast as the client reads. The task
 //! belongs to the body: when the client goes, the connection drops the body, and with it the task, the query and its permit.
 
+use super::Patience;
 use super::accept::Encoding;
 use super::admission::Permit;
 use super::counters::Course;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// Pieces that wait for a client: one to send while the next is made.
 const PIECES_WAITING: usize = 2;
@@ -29,6 +30,15 @@ enum Piece {
     Bytes(Bytes),
     End,
     Failed(Refusal),
+}
+
+/// How a task ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// With its last piece handed over.
+    Told,
+    /// Without, because its client took too long or has gone.
+    Abandoned,
 }
 
 /// Why a task ended before its answer did.
@@ -57,18 +67,18 @@ pub(super) async fn begin(
     session: Arc<Session>,
     sql: String,
     encoding: Encoding,
-    stall: Duration,
+    patience: Patience,
     permit: Permit,
     course: Course,
 ) -> Result<Body, Refusal> {
     let (sender, receiver) = mpsc::channel(PIECES_WAITING);
-    let outlet = Outlet { pieces: sender, stall, course: course.clone() };
+    let mut outlet = Outlet { pieces: sender, patience, waited: Duration::ZERO, course: course.clone() };
     let mut task = JoinSet::new();
     task.spawn(async move {
-        outlet.run(&session, &sql, encoding).await;
-        drop(permit);
+        let _permit = permit;
+        outlet.run(&session, &sql, encoding).await
     });
-    let mut delivery = Delivery { pieces: receiver, course, _task: task };
+    let mut delivery = Delivery { pieces: receiver, course, task };
     match delivery.pieces.recv().await {
         Some(Piece::Failed(refusal)) => Err(refusal),
         None => Err(lost()),
@@ -84,12 +94,17 @@ fn lost() -> Refusal {
     Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the query came to an unforeseen end")
 }
 
+/// Not a failure of ours, so neither counted nor logged as one.
+fn given_up() -> Refusal {
+    Refusal::new(StatusCode::REQUEST_TIMEOUT, "request", "the client took too long to take its answer")
+}
+
 /// The connection's end.
 struct Delivery {
     pieces: mpsc::Receiver<Piece>,
     course: Course,
     /// Aborted when this is dropped.
-    _task: JoinSet<()>,
+    task: JoinSet<Ended>,
 }
 
 impl Delivery {
@@ -103,7 +118,10 @@ impl Delivery {
                 }
                 Some(Piece::Bytes(bytes)) => return Some((Ok(bytes), delivery)),
                 Some(Piece::Failed(refusal)) => refusal,
-                None => lost(),
+                None => match delivery.task.join_next().await {
+                    Some(Ok(Ended::Abandoned)) => return Some((Err(given_up()), delivery)),
+                    _ => lost(),
+                },
             };
             delivery.course.fail();
             refusal.log();
@@ -115,22 +133,27 @@ impl Delivery {
 /// The task's end.
 struct Outlet {
     pieces: mpsc::Sender<Piece>,
-    stall: Duration,
+    patience: Patience,
+    /// How long the client has let us wait so far.
+    waited: Duration,
     course: Course,
 }
 
 impl Outlet {
-    async fn run(&self, session: &Session, sql: &str, encoding: Encoding) {
+    async fn run(&mut self, session: &Session, sql: &str, encoding: Encoding) -> Ended {
         let last = match self.deliver(session, sql, encoding).await {
             Ok(()) => Piece::End,
-            Err(Broken::Abandoned) => return,
+            Err(Broken::Abandoned) => return Ended::Abandoned,
             Err(Broken::Failed(refusal)) => Piece::Failed(refusal),
         };
-        // Whoever does not take even this has gone, and then there is nobody to tell.
-        drop(self.send(last).await);
+        match self.send(last).await {
+            Ok(()) => Ended::Told,
+            // Whoever does not take even this has gone, and then there is nobody to tell.
+            Err(_) => Ended::Abandoned,
+        }
     }
 
-    async fn deliver(&self, session: &Session, sql: &str, encoding: Encoding) -> Result<(), Broken> {
+    async fn deliver(&mut self, session: &Session, sql: &str, encoding: Encoding) -> Result<(), Broken> {
         let mut answer: Answer = session.query(sql).await?;
         let schema = answer.schema();
         let mut encoder = Encoder::new(encoding, &schema)?;
@@ -146,7 +169,7 @@ impl Outlet {
         self.send_rows(0, out).await
     }
 
-    async fn send_rows(&self, rows: usize, out: Vec<u8>) -> Result<(), Broken> {
+    async fn send_rows(&mut self, rows: usize, out: Vec<u8>) -> Result<(), Broken> {
         if out.is_empty() {
             return Ok(());
         }
@@ -156,12 +179,21 @@ impl Outlet {
         Ok(())
     }
 
-    async fn send(&self, piece: Piece) -> Result<(), Broken> {
-        match timeout(self.stall, self.pieces.send(piece)).await {
+    async fn send(&mut self, piece: Piece) -> Result<(), Broken> {
+        let left = self.patience.delivery.saturating_sub(self.waited);
+        let began = Instant::now();
+        let sent = timeout(left.min(self.patience.stall), self.pieces.send(piece)).await;
+        self.waited = self.waited.saturating_add(began.elapsed());
+        match sent {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_gone)) => Err(Broken::Abandoned),
             Err(_elapsed) => {
-                tracing::info!(stall = ?self.stall, "a client took no bytes of its answer: its query was ended");
+                tracing::info!(
+                    stall = ?self.patience.stall,
+                    delivery = ?self.patience.delivery,
+                    waited = ?self.waited,
+                    "a client took too long to take its answer: its query was ended"
+                );
                 Err(Broken::Abandoned)
             }
         }

@@ -1,7 +1,7 @@
 //! Statements that want something else than an answer, or an answer without end: each comes to its end, nothing but the tables is read, nothing is written, and
 //! the session goes on.
 
-use crate::fixture::{FIRST_DAY, append, csv, readings, table, telemetry_schema};
+use crate::fixture::{FIRST_DAY, append, readings, table, telemetry_schema};
 use millstream_lake::Bucket;
 use millstream_query::{Lakehouse, Limits, QueryError, QueryErrorKind, Session};
 use std::collections::BTreeMap;
@@ -101,11 +101,21 @@ impl Ground {
         let before = self.files();
         for sql in statements {
             self.check(sql, expected).await;
-            let count =
-                csv(&self.session, "select count(*) as n, sum(_offset) > 0 as read from telemetry").await;
-            assert_eq!(count.unwrap(), "n,read\n8,true\n", "{sql}");
+            self.check_that_it_answers(sql).await;
         }
         assert_eq!(self.files(), before);
+    }
+
+    /// A busy machine may need more than one of the short limits for it: what was stopped still works off its last batch.
+    async fn check_that_it_answers(&self, after: &str) {
+        let question = "select count(*) as n, sum(_offset) > 0 as read from telemetry";
+        for _ in 0..60 {
+            match ask(&self.session, question).await {
+                Ok(answer) => return assert!(answer.contains("| 8 | true |"), "{after}: {answer}"),
+                Err(error) => assert_eq!(judged(&error), End::Stopped, "{after}: {error}"),
+            }
+        }
+        panic!("it answers no more after {after}");
     }
 }
 
@@ -334,6 +344,15 @@ async fn what_has_no_end_is_stopped() {
         "select array_repeat(array_repeat(1, 10000), 10000)",
         "select array_resize([1], 1000000000, 1)",
         "select unnest(range(1, 100000000000))",
+        "select generate_series(date '0001-01-01', date '9999-12-31' - cast(_offset % 2 as int), interval '1 day') from telemetry",
+        "select generate_series(date '0001-01-01', date '9999-12-31', interval '1 day')",
+        "select range(date '9999-12-31', date '0001-01-01' + cast(_offset % 2 as int), interval '-1 day') from telemetry",
+        "select generate_series(timestamp '2026-01-01', timestamp '2026-06-01', interval '1 month -30 days') from telemetry",
+        "select generate_series(date '2026-01-01', date '2026-06-01', interval '1 day -1 hour') from telemetry",
+        "select array_resize([device_id], 16000, repeat(device_id, 10000)) from telemetry",
+        "select concat_ws(repeat(device_id, 10000), 'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', 'l', 'm', 'n', 'o', 'p', 'q', 'r', 's', 't', 'u', 'v', 'w', 'x', 'y', 'z') from generate_series(1, 8192), telemetry",
+        "select regexp_replace(repeat(device_id, 10000), '', repeat(device_id, 10000), 'g') from telemetry",
+        "select lpad(device_id, 1000000000, 'y') from telemetry",
     ]);
     ground.check_all(&statements, End::Stopped).await;
     let chain = |first: &str, step: &str| {
@@ -347,6 +366,8 @@ async fn what_has_no_end_is_stopped() {
         chain(one, "concat(s, s)"),
         chain(one, "concat_ws(',', s, s)"),
         chain(one, "replace(s, 'd', 'd1d1')"),
+        chain(one, "encode(s::bytea, 'hex')"),
+        chain(one, "overlay(s placing s from 1 for 0)"),
         chain("select array_agg(temp) as s from telemetry", "array_concat(s, s)"),
         chain("select 'x' as s", "s || s"),
     ];
@@ -479,8 +500,8 @@ async fn what_is_large_and_odd_comes_to_an_end() {
     let cube = |count: usize| (0..count).map(|i| format!("temp + {i}")).collect::<Vec<_>>().join(",");
     let values = (0..20_000).map(|i| i.to_string()).collect::<Vec<_>>().join(",");
     let mut statements = vec![
-        format!("select temp{} from telemetry", " + temp".repeat(119)),
-        format!("select temp from telemetry where temp = 0{}", " or temp + temp = 1".repeat(39)),
+        format!("select temp{} from telemetry", " + temp".repeat(148)),
+        format!("select temp from telemetry where temp = 0{}", " or temp + temp = 1".repeat(199)),
         format!("select count(*) from telemetry where _offset in ({values})"),
         format!(
             "select count(*) from telemetry where _offset not in ({values}) and device_id not in ('{}')",

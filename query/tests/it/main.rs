@@ -1,13 +1,19 @@
 //! SQL over real tables: what a user asks, and what a user reads.
 
 #[cfg(test)]
+mod catalog;
+#[cfg(test)]
 mod client;
+#[cfg(test)]
+mod delivery;
 #[cfg(test)]
 mod errors;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod large;
 #[cfg(test)]
 mod printing;
 #[cfg(test)]

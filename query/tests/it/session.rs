@@ -1,11 +1,13 @@
 //! A session: one statement, at one version, within limits.
 
 use crate::fixture::{FIRST_DAY, append, csv, lakehouse, readings, session, table, telemetry_schema};
-use arrow::array::AsArray;
+use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use millstream_lake::Bucket;
 use millstream_query::{Answer, Lakehouse, Limits, QueryError, QueryErrorKind, ScanMetrics, Session};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::task::JoinSet;
 
 #[tokio::test]
 async fn a_query_sees_what_was_committed_before_it_began_and_nothing_later() {
@@ -110,11 +112,31 @@ const ENDLESS: [&str; 5] = [
     "select value from generate_series(1, 1000000000)",
 ];
 
+/// Joins that work through a million rows for a batch of others without giving one on, for hours.
+const BREATHLESS: [&str; 6] = [
+    "select count(*) from generate_series(1, 1000000) a cross join generate_series(1, 1000000) b where md5((a.value + b.value)::varchar) = ''",
+    "select count(*) from generate_series(1, 1000000) a left join generate_series(1, 1000000) b on md5((a.value + b.value)::varchar) = ''",
+    "select count(*) from generate_series(1, 1000000) a where not exists (select 1 from generate_series(1, 1000000) b where md5((a.value + b.value)::varchar) = '')",
+    "select count(*) from generate_series(1, 1000000) a join generate_series(1, 1000000) b on a.value % 2 = b.value % 2 and md5((a.value + b.value)::varchar) = ''",
+    "select count(*) from generate_series(1, 1000000) a where a.value % 2 in (select b.value % 2 from generate_series(1, 1000000) b)",
+    "select count(*) from generate_series(1, 1000000) a where a.value % 2 not in (select b.value % 2 from generate_series(1, 1000000) b)",
+];
+
 #[tokio::test]
 async fn what_never_ends_is_ended() {
-    let limits = Limits { time: Duration::from_millis(500), parallelism: Some(1), ..Limits::default() };
+    check_ended(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_never_ends_is_ended_on_several_threads() {
+    check_ended(2).await;
+}
+
+async fn check_ended(parallelism: usize) {
+    let limits =
+        Limits { time: Duration::from_millis(500), parallelism: Some(parallelism), ..Limits::default() };
     let session = Session::open(&lakehouse().await, limits).await.unwrap();
-    for sql in ENDLESS {
+    for sql in ENDLESS.into_iter().chain(BREATHLESS) {
         // On a busy machine the time may be over before the first row is asked for.
         let error = match session.query(sql).await {
             Err(error) => error,
@@ -127,6 +149,36 @@ async fn what_never_ends_is_ended() {
         assert_eq!(error.kind(), QueryErrorKind::Resources, "{sql}: {error}");
         assert_eq!(error.to_string(), "the query takes longer than the 500ms that it may take", "{sql}");
         assert!(error.hints()[0].starts_with("ask for less"), "{:?}", error.hints());
+    }
+}
+
+/// A runtime waits for its threads when it is dropped: without an end of what they do, so does this test.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_nobody_waits_for_ends() {
+    let limits = Limits { parallelism: Some(2), ..Limits::default() };
+    let session = Session::open(&lakehouse().await, limits).await.unwrap();
+    for sql in BREATHLESS {
+        let mut answer = session.query(sql).await.unwrap();
+        let waited = tokio::time::timeout(Duration::from_millis(300), answer.next()).await;
+        assert!(waited.is_err(), "{sql}");
+    }
+}
+
+/// The other queries of a runtime, and everything else on it, do not wait for one that does not pause.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn nothing_waits_for_what_does_not_pause() {
+    let limits = Limits { parallelism: Some(2), ..Limits::default() };
+    let session = Arc::new(Session::open(&lakehouse().await, limits).await.unwrap());
+    for sql in BREATHLESS {
+        let mut breathless = session.query(sql).await.unwrap();
+        let waited = tokio::time::timeout(Duration::from_millis(100), breathless.next()).await;
+        assert!(waited.is_err(), "{sql}");
+        let mut others = JoinSet::new();
+        let beside = Arc::clone(&session);
+        let sql = "select temp from telemetry";
+        others.spawn(async move { beside.query(sql).await.unwrap().collect().await.unwrap() });
+        let batches = others.join_next().await.unwrap().unwrap();
+        assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 24);
     }
 }
 

@@ -7,10 +7,12 @@ use super::error::FirehoseError;
 use super::fingerprint::fingerprint;
 use super::intake::Intake;
 use super::ledger::{
-    Decisions, INPUT_SCHEMA, app, broken, epoch, last_decisions, open_table, quarantine_definition, redo,
+    Decisions, INPUT_SCHEMA, app, broken, epoch, epoch_app, last_decisions, open_table,
+    quarantine_definition, redo,
 };
 use super::status::{Phase, Progress};
 use super::work::{Duty, Step, Work};
+use chrono::Utc;
 use futures::future::try_join_all;
 use millstream_lake::{Snapshot, Table};
 use millstream_log::{Bounds, LogError, ReadLimit};
@@ -20,7 +22,7 @@ use millstream_model::record::Stored;
 use millstream_model::stream::Stream;
 use millstream_model::time::Micros;
 use millstream_readings::{Decoder, InputSchema, table_schema};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -44,11 +46,20 @@ pub(crate) struct Claim {
     pub(crate) quarantine: Option<Table>,
     pub(crate) topic: LogTopic,
     pub(crate) epoch: i64,
+    /// The transaction that moves with the epoch.
+    pub(crate) raised: Option<i64>,
     pub(crate) partitions: Vec<TopicPartition>,
     /// Each claimed partition that has an outcome.
     pub(crate) standing: BTreeMap<Partition, Standing>,
     /// The version whose columns and properties the buffer stands on.
     pub(crate) snapshot: Arc<Snapshot>,
+}
+
+/// A claim, and what the log holds where its partitions stand.
+#[derive(Debug)]
+pub(crate) struct Looked {
+    pub(crate) claim: Claim,
+    pub(crate) found: Vec<(TopicPartition, Bounds, Found)>,
 }
 
 /// Where one partition stands.
@@ -73,13 +84,22 @@ pub(crate) enum Found {
     Another(Box<FirehoseError>),
 }
 
-/// Claims partitions of the topic. May be repeated at will: it changes nothing but what a predecessor had decided.
-pub(crate) async fn own(work: &Work, partitions: &[TopicPartition]) -> Result<Step<Owned>, FirehoseError> {
-    let claim = match look(work, partitions).await? {
-        Step::Done(claim) => claim,
-        Step::Lost(why) => return Ok(Step::Lost(why)),
+/// Claims partitions of the topic, by a look that was made just now or else by one of its own. May be repeated at will: it changes nothing but what a predecessor
+/// had decided.
+pub(crate) async fn own(
+    work: &Work,
+    partitions: &[TopicPartition],
+    looked: Option<Looked>,
+) -> Result<Step<Owned>, FirehoseError> {
+    let looked = match looked {
+        Some(looked) => looked,
+        None => match look(work, partitions).await? {
+            Step::Done(looked) => looked,
+            Step::Lost(why) => return Ok(Step::Lost(why)),
+        },
     };
-    let intake = match claim.open(work).await? {
+    let Looked { claim, found } = looked;
+    let intake = match claim.open(work, found).await? {
         Step::Done(intake) => intake,
         Step::Lost(why) => return Ok(Step::Lost(why)),
     };
@@ -90,8 +110,8 @@ pub(crate) async fn own(work: &Work, partitions: &[TopicPartition]) -> Result<St
     Ok(Step::Done(Owned { claim, buffer, intake }))
 }
 
-/// Finds out where these partitions stand, and finishes what was decided about them.
-pub(crate) async fn look(work: &Work, partitions: &[TopicPartition]) -> Result<Step<Claim>, FirehoseError> {
+/// Finds out where these partitions stand and what the log holds there, and finishes what was decided about them.
+pub(crate) async fn look(work: &Work, partitions: &[TopicPartition]) -> Result<Step<Looked>, FirehoseError> {
     let quarantine = Table::open_or_create(&work.ingestion, QUARANTINE, &quarantine_definition()).await?;
     let ledger = match &work.duty {
         Duty::Stream(stream) => open_table(work, stream, &quarantine).await?,
@@ -109,7 +129,14 @@ pub(crate) async fn look(work: &Work, partitions: &[TopicPartition]) -> Result<S
     }
     let partitions = partitions.to_vec();
     let standing = standing(work.duty.table(), &topic, epoch, &partitions, &snapshot, &decisions);
-    Ok(Step::Done(Claim { ledger, quarantine, topic, epoch, partitions, standing, snapshot }))
+    let raised = snapshot.txn(&epoch_app(work.duty.table()));
+    let claim = Claim { ledger, quarantine, topic, epoch, raised, partitions, standing, snapshot };
+    let mut found = Vec::with_capacity(claim.partitions.len());
+    for partition in &claim.partitions {
+        let (bounds, holds) = claim.find(work, partition).await?;
+        found.push((partition.clone(), bounds, holds));
+    }
+    Ok(Step::Done(Looked { claim, found }))
 }
 
 /// Does what was decided and not done yet, the oldest first.
@@ -172,12 +199,15 @@ fn standing(
 
 impl Claim {
     /// Checks that the log is the one that the ledger was filled from, and begins to read behind what has an outcome.
-    async fn open(&self, work: &Work) -> Result<Step<Intake>, FirehoseError> {
+    async fn open(
+        &self,
+        work: &Work,
+        found: Vec<(TopicPartition, Bounds, Found)>,
+    ) -> Result<Step<Intake>, FirehoseError> {
         let mut from = BTreeMap::new();
         let mut progress = BTreeMap::new();
-        for partition in &self.partitions {
-            let (bounds, found) = self.find(work, partition).await?;
-            let received_at = match self.refusal(partition, found) {
+        for (partition, bounds, found) in found {
+            let received_at = match self.refusal(&partition, found) {
                 Ok(received_at) => received_at,
                 // Whoever commits faster trims, too: what is missing may have its outcome by now.
                 Err(_) if !self.is_current().await? => {
@@ -191,8 +221,10 @@ impl Claim {
                 (partition.clone(), committed.map_or(Offset::ZERO, Offset::next)),
             );
             let next = bounds.next;
-            progress
-                .insert(partition.partition, Progress { committed, next, received_at, committed_at: None });
+            progress.insert(
+                partition.partition,
+                Progress { committed, next, received_at, committed_at: None, waiting_since: None },
+            );
         }
         let intake = Intake::open(work.log.as_ref(), &from).await?;
         let draining = work.shutdown.is_cancelled();
@@ -201,6 +233,8 @@ impl Claim {
             for (partition, progress) in &mut progress {
                 let before = status.partitions.get(partition);
                 progress.committed_at = before.and_then(|progress| progress.committed_at);
+                let since = before.and_then(|progress| progress.waiting_since);
+                progress.waits_since(since.unwrap_or_else(|| Micros::from(Utc::now())));
             }
             status.partitions = progress;
         });
@@ -208,11 +242,7 @@ impl Claim {
     }
 
     /// What the log holds where a partition stands.
-    pub(crate) async fn find(
-        &self,
-        work: &Work,
-        partition: &TopicPartition,
-    ) -> Result<(Bounds, Found), FirehoseError> {
+    async fn find(&self, work: &Work, partition: &TopicPartition) -> Result<(Bounds, Found), FirehoseError> {
         let standing = self.standing.get(&partition.partition);
         let bounds = work.log.bounds(partition).await?;
         let wanted = standing.map_or(Offset::ZERO, |standing| standing.committed.next());
@@ -269,24 +299,30 @@ impl Claim {
         }
     }
 
-    /// Why records must not be committed, if so: the log was made anew while they were read, and what came first in it may never have been.
+    /// Why records must not be committed, if so: the log was made anew or has lost its end while they were read, and what is in the buffer is not in it any more.
     ///
-    /// Readers need not notice that: one that stands at offset 100 goes on there in another log that is long enough. What was read was read before this look, so a log
-    /// that has what was committed last (or, where that is not known, what was read first) is the one that all of it came from.
+    /// Readers need not notice that: one that stands at offset 100 goes on there in another log that is long enough. So two records of each partition are read again,
+    /// behind everything that was read: the last one that was read, and the one that was committed last (or, where that is not known, that was read first). A log
+    /// that is only ever appended to and has both has all between them, and is the one that all of it came from.
     pub(crate) async fn doubt(
         &self,
         work: &Work,
         heads: &BTreeMap<Partition, Mark>,
+        marks: &BTreeMap<Partition, Mark>,
     ) -> Result<Option<String>, FirehoseError> {
-        let looks = heads.iter().map(|(partition, head)| async move {
-            let owned = TopicPartition { topic: self.topic.clone(), partition: *partition };
-            let (offset, expected) = match self.standing.get(partition) {
-                Some(Standing { committed, fingerprint: Some(fingerprint) }) => (*committed, fingerprint),
-                _ => (head.offset, &head.fingerprint),
-            };
+        let known = heads.iter().map(|(partition, head)| match self.standing.get(partition) {
+            Some(Standing { committed, fingerprint: Some(fingerprint) }) => {
+                (*partition, *committed, fingerprint.as_str())
+            }
+            _ => (*partition, head.offset, head.fingerprint.as_str()),
+        });
+        let last = marks.iter().map(|(partition, mark)| (*partition, mark.offset, mark.fingerprint.as_str()));
+        let records: BTreeSet<(Partition, Offset, &str)> = known.chain(last).collect();
+        let looks = records.into_iter().map(|(partition, offset, expected)| async move {
+            let owned = TopicPartition { topic: self.topic.clone(), partition };
             match work.keep_trying("recognise", || record_at(work, &owned, offset)).await {
-                Ok(Some(stored)) if fingerprint(&stored.record) == *expected => Ok(None),
-                // Whoever else commits has trimmed it; then the ledger's transactions have moved, too.
+                Ok(Some(stored)) if fingerprint(&stored.record) == expected => Ok(None),
+                // Whoever else commits has trimmed it; then the ledger's transactions have moved, too. Or it has grown old: the other record speaks for both.
                 Err(FirehoseError::Log(LogError::Trimmed { .. })) => Ok(None),
                 Ok(_) | Err(FirehoseError::Log(LogError::BeyondEnd { .. })) => {
                     Ok(Some(format!("the record at offset {offset} of {owned} is another one than it was")))
@@ -300,7 +336,7 @@ impl Claim {
     /// Whether the ledger still stands where it stood.
     async fn is_current(&self) -> Result<bool, FirehoseError> {
         let latest = self.ledger.snapshot().await?;
-        let unmoved = self.txns().iter().all(|(app, txn)| latest.txn(app) == *txn);
+        let unmoved = self.fences().iter().all(|(app, txn)| latest.txn(app) == *txn);
         Ok(unmoved && epoch(self.ledger.name(), &latest)? == self.epoch)
     }
 
@@ -316,6 +352,13 @@ impl Claim {
             (self.app(owned.partition), committed)
         });
         txns.collect()
+    }
+
+    /// What every commit expects: these transactions, and the one that moves with the epoch.
+    pub(crate) fn fences(&self) -> BTreeMap<String, Option<i64>> {
+        let mut fences = self.txns();
+        fences.insert(epoch_app(self.ledger.name()), self.raised);
+        fences
     }
 
     /// Where the claimed partitions stand after these records.
@@ -338,8 +381,17 @@ pub(crate) async fn record_at(
         let mut reader = work.log.reader(partition, offset).await?;
         reader.next(ReadLimit { records: 1, bytes: 1 }).await
     };
+    Ok(soon(partition, offset, read).await?.into_iter().next())
+}
+
+/// What is read of the log at an offset that it has; it must not take for ever.
+pub(crate) async fn soon<T>(
+    partition: &TopicPartition,
+    offset: Offset,
+    read: impl Future<Output = Result<T, LogError>>,
+) -> Result<T, FirehoseError> {
     match timeout(RECORD_WITHIN, read).await {
-        Ok(records) => Ok(records?.into_iter().next()),
+        Ok(read) => Ok(read?),
         Err(_elapsed) => {
             Err(FirehoseError::Silent { partition: partition.clone(), offset, waited: RECORD_WITHIN })
         }

@@ -11,7 +11,7 @@ use super::buffer::{Batch, Learned};
 use super::claim::{Claim, Standing};
 use super::decision::{Decision, Mark};
 use super::error::FirehoseError;
-use super::ledger::{INPUT_SCHEMA, redo, schema_app};
+use super::ledger::{INPUT_SCHEMA, epoch, redo, schema_app};
 use super::status::{Closed, Committed, Progress, Status, Totals};
 use super::work::{Fence, Step, Work};
 use super::{TrimRule, notice};
@@ -21,7 +21,7 @@ use arrow::record_batch::RecordBatch;
 use chrono::Utc;
 use millstream_lake::{NewFile, Operation, Outcome, Plan, Table, WriteOptions};
 use millstream_model::column::{fold_column_name, reserved};
-use millstream_model::name::{Offset, Partition, QUARANTINE};
+use millstream_model::name::{Offset, QUARANTINE};
 use millstream_model::time::Micros;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -41,8 +41,10 @@ pub(crate) async fn flush(
         return Ok(Step::Lost(why));
     }
     let uploaded = upload(work, &claim.ledger, &batch.rows);
-    let (mut files, doubt) = tokio::try_join!(uploaded, claim.doubt(work, &batch.heads))?;
-    if let Some(why) = doubt {
+    // Both to their end: an upload that is dropped midway leaves parts in the store.
+    let (files, doubt) = tokio::join!(uploaded, claim.doubt(work, &batch.heads, &batch.marks));
+    let mut files = files?;
+    if let Some(why) = doubt? {
         return Ok(Step::Lost(why));
     }
     let quarantine = match &claim.quarantine {
@@ -64,13 +66,11 @@ pub(crate) async fn flush(
     };
     let quarantined = match &claim.quarantine {
         Some(table) => {
-            match work.keep_trying("commit to quarantine", || redo(table, &claim.topic, &decision)).await? {
-                Step::Done(version) => version,
-                Step::Lost(why) => return Ok(Step::Lost(why)),
-            }
+            work.keep_trying("commit to quarantine", || redo(table, &claim.topic, &decision)).await
         }
-        None => None,
+        None => Ok(Step::Done(None)),
     };
+    // Whatever came of that: the ledger's commit is made.
     claim.advance(&decision);
     let rows = Totals { files: u64::try_from(count).unwrap_or(u64::MAX), bytes, ..decision.totals() };
     tracing::info!(
@@ -87,8 +87,12 @@ pub(crate) async fn flush(
         elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         "committed"
     );
-    say_so(work, claim, &decision, version, rows).await;
+    say_so(work, &decision, version, rows);
     follow_up(work, &claim.ledger, work.duty.table(), version).await;
+    let quarantined = match quarantined? {
+        Step::Done(version) => version,
+        Step::Lost(why) => return Ok(Step::Lost(why)),
+    };
     if let (Some(table), Some(version)) = (&claim.quarantine, quarantined) {
         follow_up(work, table, QUARANTINE, version).await;
     }
@@ -127,15 +131,14 @@ fn decide(claim: &Claim, batch: Batch, closed: Closed, quarantine: Vec<NewFile>)
 }
 
 fn plan(work: &Work, claim: &Claim, adds: Vec<NewFile>, decision: &Decision) -> Result<Plan, FirehoseError> {
-    let expect = claim.txns();
     let mut set: BTreeMap<String, i64> =
-        expect.iter().filter_map(|(app, txn)| Some((app.clone(), (*txn)?))).collect();
+        claim.txns().into_iter().filter_map(|(app, txn)| Some((app, txn?))).collect();
     for range in &decision.ranges {
         set.insert(claim.app(range.partition), range.last.0);
     }
     Ok(Plan {
         operation: Operation::Append,
-        expect: fenced(work, expect),
+        expect: fenced(work, claim.fences()),
         set,
         adds,
         data_change: true,
@@ -162,7 +165,7 @@ async fn evolve(work: &Work, claim: &mut Claim, learned: &Learned) -> Result<Ste
     }
     let changes = schema_app(table);
     let before = claim.snapshot.txn(&changes);
-    let mut expect = claim.txns();
+    let mut expect = claim.fences();
     expect.insert(changes.clone(), before);
     let plan = Plan {
         operation: Operation::Schema,
@@ -180,6 +183,10 @@ async fn evolve(work: &Work, claim: &mut Claim, learned: &Learned) -> Result<Ste
     claim.snapshot = work.keep_trying("read", || claim.ledger.snapshot()).await?;
     if claim.snapshot.property(INPUT_SCHEMA) != Some(learned.json.as_str()) {
         return Ok(Step::Lost("its columns were changed".to_owned()));
+    }
+    // Who raised it meanwhile has carried over what was committed then, not what is in the buffer.
+    if epoch(table, &claim.snapshot)? != claim.epoch {
+        return Ok(Step::Lost("its epoch was raised".to_owned()));
     }
     tracing::info!(
         table,
@@ -241,27 +248,18 @@ impl Claim {
     }
 }
 
-async fn say_so(work: &Work, claim: &Claim, decision: &Decision, version: i64, rows: Totals) {
-    let mut ends: BTreeMap<Partition, Offset> = BTreeMap::new();
-    for owned in &claim.partitions {
-        match work.log.bounds(owned).await {
-            Ok(bounds) => _ = ends.insert(owned.partition, bounds.next),
-            Err(error) => {
-                tracing::debug!(partition = %owned, error = chain(&error), "the log's end could not be looked up")
-            }
-        }
-    }
+fn say_so(work: &Work, decision: &Decision, version: i64, rows: Totals) {
     let at = Micros::from(Utc::now());
     work.report(|status| {
         status.last_commit = Some(Committed { version, at, closed: decision.closed, rows });
         status.totals.add(rows);
-        status.count(decision, &ends, at);
+        status.count(decision, at);
     });
 }
 
 impl Status {
     /// Adds what a commit decided, by partition and by column.
-    fn count(&mut self, decision: &Decision, ends: &BTreeMap<Partition, Offset>, at: Micros) {
+    fn count(&mut self, decision: &Decision, at: Micros) {
         for range in &decision.ranges {
             let partition = range.partition;
             let totals = self.by_partition.entry(partition).or_default();
@@ -276,13 +274,10 @@ impl Status {
                 next: seen.max(range.last.next()),
                 received_at: decision.marks.get(&partition).and_then(|mark| mark.received_at),
                 committed_at: Some(at),
+                waiting_since: None,
             };
+            let progress = progress.waiting(at);
             self.partitions.insert(partition, progress);
-        }
-        for (partition, next) in ends {
-            if let Some(progress) = self.partitions.get_mut(partition) {
-                progress.next = *next;
-            }
         }
         for mismatch in &decision.mismatches {
             *self.mismatches.entry(mismatch.column.clone()).or_default() += mismatch.count;
@@ -308,14 +303,27 @@ async fn trim(work: &Work, claim: &Claim, decision: &Decision) {
     if work.settings.trim == TrimRule::Keep {
         return;
     }
+    let mut untrimmed = None;
     for range in &decision.ranges {
         let Some(owned) = claim.partitions.iter().find(|owned| owned.partition == range.partition) else {
             continue;
         };
         if let Err(error) = work.log.trim(owned, range.last).await {
-            tracing::warn!(partition = %owned, error = chain(&error), "the log could not be trimmed; the next commit will try again");
+            untrimmed = Some(chain(&error));
         }
     }
+    // Said once: whoever may not trim may not after the next commit, either.
+    if let Some(error) = &untrimmed
+        && work.status.borrow().untrimmed.is_none()
+    {
+        let table = work.duty.table();
+        tracing::warn!(
+            table,
+            error,
+            "the log could not be trimmed and grows meanwhile; every further commit tries again"
+        );
+    }
+    work.report(|status| status.untrimmed = untrimmed);
 }
 
 #[cfg(test)]

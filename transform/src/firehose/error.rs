@@ -48,9 +48,9 @@ pub enum FirehoseError {
     /// Records that were never committed are gone from the log.
     #[error(
         "{partition} begins at offset {first}, but table {table} holds it only up to before offset {wanted}: the records between are gone from the log; \
-         nothing was changed; put the log back from a backup that has them; or give them up: `millstream up --accept-gap {}` writes into the table that offsets \
+         nothing was changed; put the log back from a backup that has them; or give them up: {} writes into the table that offsets \
          {wanted} to {} are lost, and goes on at offset {first}",
-        stream(.partition),
+        accepting(.partition),
         .first.0 - 1
     )]
     Gap {
@@ -62,6 +62,20 @@ pub enum FirehoseError {
         wanted: Offset,
         /// The oldest offset of the log.
         first: Offset,
+    },
+    /// Another partition of the topic is another one than it was, and whether this one is cannot be told.
+    #[error(
+        "table {table} holds {partition} up to offset {committed}, but its log does not say any more what the record there looked like, and no other partition is \
+         the one that it was: to read {partition} again could double what the table has, not to could lose what the log has; nothing was changed; put the log or the \
+         folders of the ingestion bucket back from a backup; or let this log's messages go to a stream of another name, with `start = \"earliest\"`"
+    )]
+    Unrecognised {
+        /// The table.
+        table: String,
+        /// The partition.
+        partition: TopicPartition,
+        /// Last offset in the table.
+        committed: Offset,
     },
     /// The log has a record and does not give it.
     #[error("the log did not give the record at offset {offset} of {partition} within {waited:?}")]
@@ -179,6 +193,7 @@ impl FirehoseError {
             Self::OtherLog { .. }
             | Self::OtherRecord { .. }
             | Self::Gap { .. }
+            | Self::Unrecognised { .. }
             | Self::Property { .. }
             | Self::ColumnType { .. }
             | Self::ColumnCase { .. }
@@ -192,17 +207,20 @@ impl FirehoseError {
 
 /// The way on with another log, and what it costs.
 fn another(partition: &TopicPartition, committed: Offset) -> String {
-    let stream = stream(partition);
     format!(
-        "take this log for what it is: `millstream up --accept-gap {stream}` keeps all rows, writes into the table that what the former log held behind offset {committed} \
-         is lost, and goes on with what this log holds and the former one did not"
+        "take this log for what it is: {} keeps all rows, writes into the table that what the former log held behind offset {committed} \
+         is lost, and goes on with what this log holds and the former one did not",
+        accepting(partition)
     )
 }
 
-/// What a person calls the stream of a log topic.
-fn stream(partition: &TopicPartition) -> &str {
+/// The command that accepts what is missing, of all stages in one process and of the one alone.
+fn accepting(partition: &TopicPartition) -> String {
     let topic = partition.topic.as_str();
-    topic.strip_prefix("millstream.").unwrap_or(topic)
+    let stream = topic.strip_prefix("millstream.").unwrap_or(topic);
+    format!(
+        "`millstream up --accept-gap {stream}` (where the stages run apart, `millstream firehose --accept-gap {stream}`)"
+    )
 }
 
 #[cfg(test)]
@@ -227,15 +245,15 @@ mod tests {
         assert_eq!(
             gap.to_string(),
             "millstream.telemetry/0 begins at offset 9, but table telemetry holds it only up to before offset 3: the records between are gone from the log; \
-             nothing was changed; put the log back from a backup that has them; or give them up: `millstream up --accept-gap telemetry` writes into the table that \
-             offsets 3 to 8 are lost, and goes on at offset 9"
+             nothing was changed; put the log back from a backup that has them; or give them up: `millstream up --accept-gap telemetry` \
+             (where the stages run apart, `millstream firehose --accept-gap telemetry`) writes into the table that offsets 3 to 8 are lost, and goes on at offset 9"
         );
         let other = FirehoseError::OtherLog { table, partition, committed: Offset(9), next: Offset(4) };
         assert_eq!(
             other.to_string(),
             "table telemetry holds millstream.telemetry/0 up to offset 9, but the log ends before offset 4: it is not the log that the table was filled from, or it \
              has lost its end; nothing was changed; put the log or the folders of the ingestion bucket back from a backup; or take this log for what it is: \
-             `millstream up --accept-gap telemetry` keeps all rows, writes into the table that what the former log held behind offset 9 is lost, and goes on with \
+             `millstream up --accept-gap telemetry` (where the stages run apart, `millstream firehose --accept-gap telemetry`) keeps all rows, writes into the table that what the former log held behind offset 9 is lost, and goes on with \
              what this log holds and the former one did not"
         );
     }

@@ -1,27 +1,28 @@
 //! Gaps: offsets of the log that a table will never have, because a person accepted that, or the stream begins where the log does.
 //!
 //! A worker refuses a log that lacks what the table does not have, or that is another one. Where it was told to accept that, it writes one commit before it claims:
-//! the commit moves the transactions to where the log begins (or, for another log, raises the epoch), and says what is missing, in its own words and in a property
-//! of the table, which outlives them. Nothing is accepted that was not there when a partition was first claimed in a run.
+//! the commit moves the transactions to where the log begins (or, for another log, raises the epoch: [`renew`]), and says what is missing, in its own words and in
+//! a property of the table, which outlives them. Nothing is accepted that was not there when a partition was first claimed, early in a run.
 
-use super::claim::{Claim, Found, look, record_at};
+use super::claim::{Claim, Found, Looked, look};
 use super::commit::lost;
-use super::decision::Decision;
+use super::decision::{Decision, Mark};
 use super::error::FirehoseError;
-use super::fingerprint::fingerprint;
-use super::ledger::{EPOCH, app, apps, schema_app};
+use super::ledger::{EPOCH, app, epoch_app, schema_app};
+use super::renew::renew;
+use super::status::Closed;
 use super::work::{Duty, Step, Work};
 use chrono::Utc;
-use millstream_lake::{LakeError, Operation, Outcome, Plan, Snapshot};
-use millstream_log::Bounds;
-use millstream_model::arrival::ArrivalView;
+use millstream_lake::{Operation, Outcome, Plan, Snapshot};
 use millstream_model::name::{Offset, Partition, TopicPartition};
 use millstream_model::stream::Start;
 use millstream_model::time::Micros;
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// Table property: the gaps that were accepted, as a JSON list, the oldest first.
 pub const GAPS: &str = "millstream.gaps";
@@ -35,13 +36,7 @@ const GAPS_MAX: usize = 256;
 /// The key of accepted gaps in a commit's metadata.
 const INFO: &str = "millstreamGaps";
 
-/// So many commits are looked through for records that the log still has. One that has lost more than these wrote begins anew.
-const COMMITS_BACK: i64 = 4096;
-
-/// So many commits are read at a time.
-const COMMITS_AT_ONCE: i64 = 256;
-
-/// A run of offsets that the table does not have and will not get.
+/// A run of offsets that the table does not have and will not get, or of which that is not known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
     /// The log topic.
@@ -70,6 +65,29 @@ pub enum GapReason {
     OtherLog,
     /// The log had lost its end, or was put back from a copy; what it shares with the former one is not read again.
     LostEnd,
+    /// The log had lost its end, and records before it were taken for those that the table has, because they had been received by the last commit; there was
+    /// nothing to compare them with. Where that was wrong, these offsets of the log are not in the table.
+    Uncompared,
+}
+
+/// For people, without when it was accepted: `millstream.telemetry/1, offsets 50 to 74: forgotten by the log before they were committed`.
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { log_topic, partition, first, last, why, .. } = self;
+        write!(f, "{log_topic}/{partition}, ")?;
+        match last {
+            Some(last) => write!(f, "offsets {first} to {last}: ")?,
+            None => write!(f, "offsets from {first} on: ")?,
+        }
+        f.write_str(match why {
+            GapReason::Trimmed => "forgotten by the log before they were committed",
+            GapReason::OtherLog => "the log was made anew",
+            GapReason::LostEnd => "the log had lost its end",
+            GapReason::Uncompared => {
+                "the log had lost its end; taken for what the table has, and not compared"
+            }
+        })
+    }
 }
 
 /// The gaps of a table that were accepted, the oldest first; none if there were none. Millstream's own words are read back; anything else reads as none.
@@ -80,6 +98,12 @@ pub fn gaps(snapshot: &Snapshot) -> Vec<Gap> {
         tracing::warn!(table = snapshot.table(), %error, "the list of accepted gaps cannot be read");
         Vec::new()
     })
+}
+
+/// How many gaps were accepted before those of [`gaps`].
+#[must_use]
+pub fn gaps_omitted(snapshot: &Snapshot) -> usize {
+    snapshot.property(GAPS_OMITTED).and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
 /// Whether anything would be accepted for these partitions.
@@ -94,46 +118,58 @@ fn begins_at_earliest(work: &Work) -> bool {
     }
 }
 
-/// Accepts what is missing of these partitions, and of `fresh` ones also that it is another log. Where nothing is to be accepted, it changes nothing.
+/// Accepts what is missing of these partitions, and of `fresh` ones also that it is another log. Where nothing is to be accepted, it changes nothing,
+/// and gives back what it saw.
 pub(crate) async fn accept(
     work: &Work,
     partitions: &[TopicPartition],
     fresh: &BTreeSet<Partition>,
-) -> Result<Step<()>, FirehoseError> {
-    let claim = match look(work, partitions).await? {
-        Step::Done(claim) => claim,
+) -> Result<Step<Option<Looked>>, FirehoseError> {
+    let looked = match look(work, partitions).await? {
+        Step::Done(looked) => looked,
         Step::Lost(why) => return Ok(Step::Lost(why)),
     };
+    let claim = &looked.claim;
     let mut accepted = Accepted::default();
-    for partition in partitions {
+    for (partition, _, found) in &looked.found {
         let told = work.settings.accept_gap && fresh.contains(&partition.partition);
         let is_new = !claim.standing.contains_key(&partition.partition);
-        match claim.find(work, partition).await?.1 {
+        match found {
             Found::Gap { wanted, first } if told || (is_new && begins_at_earliest(work)) => {
-                accepted.trimmed(&claim, claim.epoch, partition.partition, wanted, first);
+                accepted.trimmed(claim, claim.epoch, partition.partition, *wanted, *first);
             }
-            Found::Another(_) if told => return renew(work).await,
+            Found::Another(_) if told => return Ok(nothing_looked(renew(work).await?)),
             // Nothing is wrong with it; or it is, and the claim refuses it.
             Found::Gap { .. } | Found::Another(_) | Found::Ours { .. } | Found::Nothing => {}
         }
     }
     if accepted.gaps.is_empty() {
-        return Ok(Step::Done(()));
+        return Ok(Step::Done(Some(looked)));
     }
     let expect = accepted.set.keys().map(|app| (app.clone(), claim.snapshot.txn(app))).collect();
-    accepted.commit(work, &claim, expect, None).await
+    Ok(nothing_looked(accepted.commit(work, claim, expect, None).await?))
+}
+
+/// After a commit, the look before it is worth nothing.
+fn nothing_looked(step: Step<()>) -> Step<Option<Looked>> {
+    match step {
+        Step::Done(()) => Step::Done(None),
+        Step::Lost(why) => Step::Lost(why),
+    }
 }
 
 /// What is accepted at once.
 #[derive(Debug, Default)]
-struct Accepted {
+pub(crate) struct Accepted {
     gaps: Vec<Gap>,
     /// Where the partitions' transactions are moved to.
     set: BTreeMap<String, i64>,
+    /// What the records there look like, where the log has them: so that it is recognised also before the next flush.
+    marks: BTreeMap<Partition, Mark>,
 }
 
 impl Accepted {
-    fn gap(
+    pub(crate) fn gap(
         &mut self,
         claim: &Claim,
         partition: Partition,
@@ -147,7 +183,14 @@ impl Accepted {
     }
 
     /// A partition goes on, in an epoch, behind what is missing.
-    fn trimmed(&mut self, claim: &Claim, epoch: i64, partition: Partition, wanted: Offset, first: Offset) {
+    pub(crate) fn trimmed(
+        &mut self,
+        claim: &Claim,
+        epoch: i64,
+        partition: Partition,
+        wanted: Offset,
+        first: Offset,
+    ) {
         self.gap(claim, partition, wanted, Some(Offset(first.0 - 1)), GapReason::Trimmed);
         if let Some(gap) = self.gaps.last_mut() {
             gap.epoch = epoch;
@@ -155,24 +198,39 @@ impl Accepted {
         self.goes_on(claim, epoch, partition, Offset(first.0 - 1));
     }
 
-    fn goes_on(&mut self, claim: &Claim, epoch: i64, partition: Partition, committed: Offset) {
+    /// A partition goes on, in an epoch, behind a record that the log has.
+    pub(crate) fn carried(&mut self, claim: &Claim, epoch: i64, partition: Partition, mark: Mark) {
+        self.goes_on(claim, epoch, partition, mark.offset);
+        self.marks.insert(partition, mark);
+    }
+
+    pub(crate) fn goes_on(&mut self, claim: &Claim, epoch: i64, partition: Partition, committed: Offset) {
         self.set.insert(app(claim.ledger.name(), &claim.topic, epoch, partition), committed.0);
     }
 
-    async fn commit(
+    /// Writes it down; `raised` is the epoch that begins with it.
+    pub(crate) async fn commit(
         mut self,
         work: &Work,
         claim: &Claim,
         mut expect: BTreeMap<String, Option<i64>>,
-        epoch: Option<i64>,
+        raised: Option<i64>,
     ) -> Result<Step<()>, FirehoseError> {
         let changes = schema_app(claim.ledger.name());
         let before = claim.snapshot.txn(&changes);
         expect.insert(changes.clone(), before);
         self.set.insert(changes, before.unwrap_or_default() + 1);
         let mut properties = listed(&claim.snapshot, &self.gaps)?;
-        properties.extend(epoch.map(|epoch| (EPOCH.to_owned(), epoch.to_string())));
-        let info = Map::from_iter([(INFO.to_owned(), serde_json::to_value(&self.gaps)?)]);
+        expect.insert(epoch_app(claim.ledger.name()), claim.raised);
+        if let Some(epoch) = raised {
+            self.set.insert(epoch_app(claim.ledger.name()), epoch);
+            properties.insert(EPOCH.to_owned(), epoch.to_string());
+        }
+        let mut info = match raised {
+            Some(epoch) => standing(claim, epoch, std::mem::take(&mut self.marks)).to_info()?,
+            None => Map::new(),
+        };
+        info.insert(INFO.to_owned(), serde_json::to_value(&self.gaps)?);
         let plan = Plan {
             operation: Operation::Schema,
             expect,
@@ -190,7 +248,7 @@ impl Accepted {
             tracing::warn!(
                 table = work.duty.table(),
                 version,
-                epoch,
+                epoch = raised,
                 partition = gap.partition.0,
                 first = gap.first.0,
                 last = gap.last.map(|last| last.0),
@@ -204,6 +262,20 @@ impl Accepted {
     }
 }
 
+/// Decides nothing, but says how the partitions are recognised that go on in a new epoch.
+fn standing(claim: &Claim, epoch: i64, marks: BTreeMap<Partition, Mark>) -> Decision {
+    Decision {
+        flush: Uuid::new_v4().to_string(),
+        log_topic: claim.topic.to_string(),
+        epoch,
+        closed: Closed::Gap,
+        ranges: Vec::new(),
+        marks,
+        quarantine: Vec::new(),
+        mismatches: Vec::new(),
+    }
+}
+
 /// The properties that hold these gaps beside those that the table has.
 fn listed(snapshot: &Snapshot, more: &[Gap]) -> Result<BTreeMap<String, String>, serde_json::Error> {
     let mut all = gaps(snapshot);
@@ -211,188 +283,7 @@ fn listed(snapshot: &Snapshot, more: &[Gap]) -> Result<BTreeMap<String, String>,
     let beyond = all.len().saturating_sub(GAPS_MAX);
     let mut properties = BTreeMap::from([(GAPS.to_owned(), serde_json::to_string(&all[beyond..])?)]);
     if beyond > 0 {
-        let before: usize =
-            snapshot.property(GAPS_OMITTED).and_then(|text| text.parse().ok()).unwrap_or_default();
-        properties.insert(GAPS_OMITTED.to_owned(), (before + beyond).to_string());
+        properties.insert(GAPS_OMITTED.to_owned(), (gaps_omitted(snapshot) + beyond).to_string());
     }
     Ok(properties)
-}
-
-/// What speaks for it that a partition is the one that the ledger was filled from.
-#[derive(Debug)]
-enum Verdict {
-    /// It never had an outcome.
-    New,
-    /// Its last committed record is there.
-    Same,
-    /// Nothing that could be compared.
-    Unknown,
-    /// It has lost its end: up to this offset it holds what was committed.
-    LostEnd(Offset),
-    /// None of the records that are known.
-    Other,
-}
-
-/// Raises the epoch, because one partition at least is not the one that the ledger was filled from.
-///
-/// All partitions of the topic are looked at, whoever owns them: a topic is made anew as a whole. Where one is recognised, though, the topic is not another one but
-/// damaged, and what was committed of it is carried over, so that it is not read a second time.
-async fn renew(work: &Work) -> Result<Step<()>, FirehoseError> {
-    let partitions = work.log.partitions(&work.duty.topic()).await?;
-    let claim = match look(work, &partitions).await? {
-        Step::Done(claim) => claim,
-        Step::Lost(why) => return Ok(Step::Lost(why)),
-    };
-    let mut seen = Vec::new();
-    for partition in &partitions {
-        let (bounds, found) = claim.find(work, partition).await?;
-        seen.push((partition.partition, bounds, judge(work, &claim, partition, bounds, &found).await?));
-    }
-    if !seen.iter().any(|(_, _, verdict)| matches!(verdict, Verdict::LostEnd(_) | Verdict::Other)) {
-        return Ok(Step::Lost("the log was another one and is not any more".to_owned()));
-    }
-    let damaged = seen.iter().any(|(_, _, verdict)| matches!(verdict, Verdict::Same | Verdict::LostEnd(_)));
-    let epoch = next_epoch(&claim).await?;
-    let mut accepted = Accepted::default();
-    for (partition, bounds, verdict) in seen {
-        let committed = claim.standing.get(&partition).map(|standing| standing.committed);
-        let goes_on = match (&verdict, committed) {
-            (Verdict::Same, committed) => committed,
-            (Verdict::Unknown, committed) if damaged => committed,
-            (Verdict::LostEnd(upto), Some(committed)) => {
-                accepted.gap(&claim, partition, committed.next(), None, GapReason::LostEnd);
-                Some(*upto)
-            }
-            (_, Some(committed)) => {
-                accepted.gap(&claim, partition, committed.next(), None, GapReason::OtherLog);
-                None
-            }
-            (_, None) => None,
-        };
-        let wanted = goes_on.map_or(Offset::ZERO, Offset::next);
-        if wanted < bounds.first {
-            accepted.trimmed(&claim, epoch, partition, wanted, bounds.first);
-        } else if let Some(committed) = goes_on {
-            accepted.goes_on(&claim, epoch, partition, committed);
-        }
-    }
-    accepted.commit(work, &claim, claim.txns(), Some(epoch)).await
-}
-
-/// An epoch that neither the ledger nor quarantine has seen of this topic.
-async fn next_epoch(claim: &Claim) -> Result<i64, FirehoseError> {
-    let mut last = apps(&claim.snapshot, &claim.topic).map(|app| app.epoch).max();
-    if let Some(quarantine) = &claim.quarantine {
-        let snapshot = quarantine.snapshot().await?;
-        last = last.max(apps(&snapshot, &claim.topic).map(|app| app.epoch).max());
-    }
-    Ok(last.unwrap_or_default().max(claim.epoch) + 1)
-}
-
-async fn judge(
-    work: &Work,
-    claim: &Claim,
-    partition: &TopicPartition,
-    bounds: Bounds,
-    found: &Found,
-) -> Result<Verdict, FirehoseError> {
-    Ok(match found {
-        _ if !claim.standing.contains_key(&partition.partition) => Verdict::New,
-        Found::Ours { .. } => Verdict::Same,
-        Found::Nothing | Found::Gap { .. } => Verdict::Unknown,
-        Found::Another(_) => match shared(work, claim, partition, bounds).await? {
-            Some(last) => Verdict::LostEnd(last),
-            None => Verdict::Other,
-        },
-    })
-}
-
-/// The last offset up to which the log holds what was committed of a partition; `None` if it holds nothing of it that is known.
-async fn shared(
-    work: &Work,
-    claim: &Claim,
-    partition: &TopicPartition,
-    bounds: Bounds,
-) -> Result<Option<Offset>, FirehoseError> {
-    let History { marks, last_ms } = history(claim, partition.partition, bounds).await?;
-    let marks: Vec<_> = marks.into_iter().collect();
-    // Of a log that has lost its end the records up to some offset are the same, and behind it others.
-    let (mut same, mut other) = (0, marks.len());
-    while same < other {
-        let middle = (same + other) / 2;
-        let stored = record_at(work, partition, marks[middle].0).await?;
-        if stored.is_some_and(|stored| fingerprint(&stored.record) == marks[middle].1) {
-            same = middle + 1;
-        } else {
-            other = middle;
-        }
-    }
-    let Some((mark, _)) = same.checked_sub(1).and_then(|last| marks.get(last)) else { return Ok(None) };
-    let committed = claim.standing.get(&partition.partition).map_or(*mark, |standing| standing.committed);
-    let end = bounds.next.min(committed.next());
-    before_anything_newer(work, partition, mark.next(), end, last_ms).await.map(Some)
-}
-
-/// What the ledger remembers of one partition.
-#[derive(Debug, Default)]
-struct History {
-    /// Fingerprints of records at which flushes ended, where the log has a record at that offset.
-    marks: BTreeMap<Offset, String>,
-    /// When the last flush was committed, in milliseconds since 1970.
-    last_ms: i64,
-}
-
-async fn history(claim: &Claim, partition: Partition, bounds: Bounds) -> Result<History, FirehoseError> {
-    let mut history = History::default();
-    let latest = claim.snapshot.version();
-    let oldest = (latest - COMMITS_BACK).max(-1);
-    let mut upto = latest;
-    while upto > oldest {
-        let from = (upto - COMMITS_AT_ONCE).max(oldest);
-        let commits = match claim.ledger.changes(from, upto).await {
-            Ok(commits) => commits,
-            // Older ones are cleaned away.
-            Err(LakeError::Gone { .. }) => return Ok(history),
-            Err(error) => return Err(error.into()),
-        };
-        for commit in commits {
-            let Some(decision) = Decision::from_info(&commit.info)? else { continue };
-            if !decision.is_about(&claim.topic, claim.epoch) {
-                continue;
-            }
-            if decision.ranges.iter().any(|range| range.partition == partition) {
-                history.last_ms = history.last_ms.max(commit.timestamp_ms);
-            }
-            if let Some(mark) = decision.marks.get(&partition)
-                && (bounds.first..bounds.next).contains(&mark.offset)
-            {
-                history.marks.insert(mark.offset, mark.fingerprint.clone());
-            }
-        }
-        upto = from;
-    }
-    Ok(history)
-}
-
-/// The last offset before the first record, of those in `from..end`, that was received after the last flush and so cannot have been in it.
-async fn before_anything_newer(
-    work: &Work,
-    partition: &TopicPartition,
-    from: Offset,
-    end: Offset,
-    last_ms: i64,
-) -> Result<Offset, FirehoseError> {
-    let last = Micros(last_ms.saturating_mul(1000));
-    let mut next = from;
-    let mut reader = work.log.reader(partition, from).await?;
-    while next < end {
-        for stored in reader.next(work.settings.read).await? {
-            let newer = ArrivalView(&stored.record).received_at().is_some_and(|at| at > last);
-            if newer || stored.offset >= end {
-                return Ok(Offset(stored.offset.0 - 1));
-            }
-            next = stored.offset.next();
-        }
-    }
-    Ok(Offset(next.0 - 1))
 }

@@ -18,6 +18,9 @@ pub const INPUT_SCHEMA: &str = "millstream.input_schema";
 /// that what is known of the former offsets does not count. Absent is 0.
 pub const EPOCH: &str = "millstream.epoch";
 
+/// So often it is looked what became of a decision that somebody else finishes, too: once would do, for whoever was faster has finished all of it.
+const REDO_LOOKS: u32 = 3;
+
 /// The transaction that holds the last offset of a partition with an outcome in a table.
 pub(crate) fn app(table: &str, topic: &LogTopic, epoch: i64, partition: Partition) -> String {
     format!("millstream/{table}/{topic}/{epoch}/{partition}")
@@ -33,6 +36,11 @@ pub fn committed(snapshot: &Snapshot, partition: &TopicPartition) -> Option<Offs
 /// The transaction that counts changes of a table's columns and properties.
 pub(crate) fn schema_app(table: &str) -> String {
     format!("millstream/{table}/schema")
+}
+
+/// The transaction that moves with the epoch: whoever read the log for a former one is fenced by it.
+pub(crate) fn epoch_app(table: &str) -> String {
+    format!("millstream/{table}/epoch")
 }
 
 /// The epoch that a table's property says.
@@ -124,18 +132,23 @@ pub(crate) async fn last_decisions(
     partitions: &[TopicPartition],
 ) -> Result<Decisions, FirehoseError> {
     let mut decisions = Decisions::default();
-    for owned in partitions {
+    let newest = partitions.iter().filter_map(|owned| {
         let of_partition = apps(snapshot, topic).filter(|app| app.partition == owned.partition);
-        let Some(newest) = of_partition.max_by_key(|app| app.epoch) else { continue };
-        let Some(version) = ledger.version_of_txn(newest.name).await? else {
+        of_partition.max_by_key(|app| app.epoch)
+    });
+    let newest: Vec<App<'_>> = newest.collect();
+    let names: Vec<&str> = newest.iter().map(|app| app.name).collect();
+    let versions = ledger.versions_of_txns(&names).await?;
+    for app in newest {
+        let Some(&version) = versions.get(app.name) else {
             tracing::warn!(
                 table = ledger.name(),
-                app = newest.name,
+                app = app.name,
                 "the last commit's own words are gone from the table's log; the log cannot be recognised by them"
             );
             continue;
         };
-        decisions.versions.insert(owned.partition, version);
+        decisions.versions.insert(app.partition, version);
         if !decisions.by_version.contains_key(&version)
             && let Some(decision) = Decision::from_info(&ledger.commit_info(version).await?.info)?
         {
@@ -158,22 +171,32 @@ pub(crate) async fn redo(
     if decision.quarantine.is_empty() {
         return Ok(Step::Done(None));
     }
-    let snapshot = quarantine.snapshot().await?;
     let txns = decision
         .ranges
         .iter()
         .map(|range| (app(QUARANTINE, topic, decision.epoch, range.partition), range.last.0));
     let set: BTreeMap<String, i64> = txns.collect();
-    if set.iter().all(|(app, last)| snapshot.txn(app) >= Some(*last)) {
-        return Ok(Step::Done(None));
-    }
-    let expect = set.keys().map(|app| (app.clone(), snapshot.txn(app))).collect();
-    let adds = decision.quarantine.clone();
-    let info = decision.without_files().to_info()?;
-    let plan =
-        Plan { operation: Operation::Redo, expect, set, adds, data_change: true, info, ..Plan::default() };
-    match quarantine.commit(plan).await? {
-        Outcome::Applied { version } => Ok(Step::Done(Some(version))),
-        other => Ok(Step::Lost(lost(&other))),
+    let mut looks = 0;
+    loop {
+        let snapshot = quarantine.snapshot().await?;
+        if set.iter().all(|(app, last)| snapshot.txn(app) >= Some(*last)) {
+            return Ok(Step::Done(None));
+        }
+        let plan = Plan {
+            operation: Operation::Redo,
+            expect: set.keys().map(|app| (app.clone(), snapshot.txn(app))).collect(),
+            set: set.clone(),
+            adds: decision.quarantine.clone(),
+            data_change: true,
+            info: decision.without_files().to_info()?,
+            ..Plan::default()
+        };
+        looks += 1;
+        match quarantine.commit(plan).await? {
+            Outcome::Applied { version } => return Ok(Step::Done(Some(version))),
+            // Somebody else may have finished the same decision meanwhile: then it is done.
+            Outcome::Fenced { .. } if looks < REDO_LOOKS => {}
+            other => return Ok(Step::Lost(lost(&other))),
+        }
     }
 }

@@ -6,7 +6,7 @@
 //!   For every partition it holds a transaction `millstream/{table}/{log topic}/{epoch}/{partition}` whose version is the last offset with an outcome.
 //! - [`seat`] is a worker's place among those who share the topic out. It only avoids double work.
 //! - [`claim`] finds out where the [`ledger`] stands, finishes what a predecessor left half done, and checks that the log is the one it was filled from.
-//! - [`gap`] writes down what is missing of the log, where a person accepted that.
+//! - [`gap`] writes down what is missing of the log, where a person accepted that; [`renew`] goes on with another log in a new epoch.
 //! - [`worker`] reads from there, decodes into the [`buffer`], and decides when the files close.
 //! - [`commit`] writes a flush: files first, invisible; then one commit with all of them, every partition's transaction, and the [`decision`]; then the
 //!   quarantine's commit, which only repeats what was decided. The commit demands the transactions as they were when the offsets were read, so of two
@@ -24,6 +24,7 @@ mod gap;
 pub(crate) mod intake;
 mod ledger;
 mod notice;
+mod renew;
 mod seat;
 mod status;
 #[cfg(test)]
@@ -32,7 +33,7 @@ mod work;
 mod worker;
 
 pub use error::FirehoseError;
-pub use gap::{GAPS, GAPS_OMITTED, Gap, GapReason, gaps};
+pub use gap::{GAPS, GAPS_OMITTED, Gap, GapReason, gaps, gaps_omitted};
 pub use ledger::{EPOCH, INPUT_SCHEMA, committed};
 pub use status::{Closed, Committed, Incidents, PartitionTotals, Phase, Progress, Status, Totals};
 
@@ -63,8 +64,9 @@ pub struct Settings {
     pub read: ReadLimit,
     /// The name under which workers in several processes share out a topic's partitions.
     pub group: String,
-    /// Whether a log that lacks what the table does not have, or that is another one, is accepted where a partition is first claimed in this run. What is missing is
-    /// written into the table ([`gaps`]); another log raises the table's [`EPOCH`]. What goes missing later in the run is refused all the same.
+    /// Whether a log that lacks what the table does not have, or that is another one, is accepted where a partition is first claimed in this run, in its first two
+    /// minutes. What is missing is written into the table ([`gaps`]); another log raises the table's [`EPOCH`]. What goes missing later in the run is refused all the
+    /// same, and so is what a rebalance brings later: it is for one run, by a person.
     pub accept_gap: bool,
 }
 
@@ -163,7 +165,7 @@ impl Work {
     }
 
     async fn until_drained(&self) -> Result<(), FirehoseError> {
-        let mut seat = Seat::default();
+        let mut seat = Seat::new();
         let mut backoff = Backoff::new();
         let mut last_tries = 0;
         loop {
@@ -194,13 +196,14 @@ impl Work {
     async fn turn(&self, seat: &mut Seat) -> Result<Turn, FirehoseError> {
         let Some(partitions) = seat.partitions(self).await? else { return Ok(Turn::Drained) };
         let fresh = seat.fresh(&partitions);
-        if gap::accepts(self, &fresh)
-            && let Step::Lost(why) =
-                self.keep_trying("accept", || gap::accept(self, &partitions, &fresh)).await?
-        {
-            return Ok(Turn::Lost(why));
+        let mut looked = None;
+        if gap::accepts(self, &fresh) {
+            match self.keep_trying("accept", || gap::accept(self, &partitions, &fresh)).await? {
+                Step::Done(found) => looked = found,
+                Step::Lost(why) => return Ok(Turn::Lost(why)),
+            }
         }
-        match self.keep_trying("own", || claim::own(self, &partitions)).await? {
+        match self.keep_trying("own", || claim::own(self, &partitions, looked.take())).await? {
             Step::Done(owned) => {
                 seat.claimed(&partitions);
                 Worker::new(self, seat, owned).run().await

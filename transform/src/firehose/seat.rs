@@ -10,13 +10,18 @@ use millstream_log::{LogError, Membership, Share};
 use millstream_model::name::{Offset, Partition, TopicPartition};
 use std::collections::BTreeSet;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How long a worker that was told to stop before it had a share waits for one. Longer than a group takes to settle; then what the log holds is the others', or the
 /// next start's.
 const SHARE_PATIENCE: Duration = Duration::from_secs(15);
 
+/// How long after its start a worker may accept what is missing of the log: longer than a group takes to deal its partitions out. Whatever is found later has
+/// happened since, and nobody has seen it who could have accepted it.
+const ACCEPT_WITHIN: Duration = Duration::from_secs(120);
+
 /// The membership, and the share that it gave last.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Seat {
     membership: Option<Box<dyn Membership>>,
     /// `None`: no share was given yet.
@@ -25,9 +30,21 @@ pub(crate) struct Seat {
     held: Option<Share>,
     /// What was claimed before, in this run.
     claimed: BTreeSet<Partition>,
+    /// When this run began.
+    began: Instant,
 }
 
 impl Seat {
+    pub(crate) fn new() -> Self {
+        Self {
+            membership: None,
+            partitions: None,
+            held: None,
+            claimed: BTreeSet::new(),
+            began: Instant::now(),
+        }
+    }
+
     /// The partitions to claim. Joins if need be, and waits while the share is empty; `None`: it was told to stop and has nothing to drain.
     ///
     /// Nothing of a former share may be in use any more: its buffer is committed or dropped.
@@ -110,8 +127,11 @@ impl Seat {
         self.partitions = Some(partitions);
     }
 
-    /// Those of the partitions that were not claimed before in this run.
+    /// Those of the partitions that were not claimed before in this run, while it is young: what a rebalance brings later is not.
     pub(crate) fn fresh(&self, partitions: &[TopicPartition]) -> BTreeSet<Partition> {
+        if self.began.elapsed() > ACCEPT_WITHIN {
+            return BTreeSet::new();
+        }
         let numbers = partitions.iter().map(|partition| partition.partition);
         numbers.filter(|number| !self.claimed.contains(number)).collect()
     }

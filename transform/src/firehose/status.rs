@@ -19,6 +19,8 @@ pub struct Status {
     pub last_commit: Option<Committed>,
     /// The last failure with its causes, until something succeeds again.
     pub last_error: Option<String>,
+    /// Why the log could not be trimmed after the last commit, if so: it grows meanwhile.
+    pub untrimmed: Option<String>,
     /// All commits of this run together.
     pub totals: Totals,
     /// The commits of this run by partition, also of those that others own by now.
@@ -69,6 +71,8 @@ pub struct Progress {
     pub received_at: Option<Micros>,
     /// When the last commit about this partition was made, of this run.
     pub committed_at: Option<Micros>,
+    /// When the oldest record without an outcome was received; until that one is read, when it was first seen that there is one.
+    pub waiting_since: Option<Micros>,
 }
 
 impl Progress {
@@ -79,14 +83,26 @@ impl Progress {
         u64::try_from(self.next.0.saturating_sub(from.0)).unwrap_or_default()
     }
 
-    /// How old what can be queried is: nothing while nothing waits, else the time since the last committed message was received. `None` where that is not known.
+    /// How long the oldest message has waited that has no outcome yet; nothing while none waits.
     #[must_use]
-    pub fn freshness(&self, now: Micros) -> Option<Duration> {
+    pub fn freshness(&self, now: Micros) -> Duration {
+        let Some(since) = self.waiting_since.filter(|_| self.lag() > 0) else { return Duration::ZERO };
+        Duration::from_micros(u64::try_from(now.0.saturating_sub(since.0)).unwrap_or_default())
+    }
+
+    /// The same, if what waits came then at the earliest: what came while others were committed was not read yet, and is not much older.
+    pub(crate) fn waiting(mut self, then: Micros) -> Self {
+        self.waits_since(then);
+        self
+    }
+
+    /// Something waits at least since then, if anything does.
+    pub(crate) fn waits_since(&mut self, then: Micros) {
         if self.lag() == 0 {
-            return Some(Duration::ZERO);
+            self.waiting_since = None;
+        } else if self.waiting_since.is_none_or(|since| then < since) {
+            self.waiting_since = Some(then);
         }
-        let age = now.0.saturating_sub(self.received_at?.0);
-        Some(Duration::from_micros(u64::try_from(age).unwrap_or_default()))
     }
 }
 
@@ -176,6 +192,8 @@ pub enum Closed {
     Rebalance,
     /// The program stops.
     Shutdown,
+    /// Nothing closed: a gap was accepted, and the commit says where the partitions stand.
+    Gap,
 }
 
 impl Closed {
@@ -188,6 +206,7 @@ impl Closed {
             Self::Idle => "idle",
             Self::Rebalance => "rebalance",
             Self::Shutdown => "shutdown",
+            Self::Gap => "gap",
         }
     }
 }
@@ -204,22 +223,42 @@ mod tests {
 
     #[test]
     fn lag_counts_what_waits_and_freshness_is_zero_where_nothing_does() {
-        let check = |committed: Option<i64>, next, received_at: Option<i64>, lag, fresh: Option<u64>| {
+        let check = |committed: Option<i64>, next, waiting_since: Option<i64>, lag, fresh| {
             let progress = Progress {
                 committed: committed.map(Offset),
                 next: Offset(next),
-                received_at: received_at.map(Micros),
+                // However long ago that was, it says nothing of what came since.
+                received_at: Some(Micros(1)),
                 committed_at: None,
+                waiting_since: waiting_since.map(Micros),
             };
             assert_eq!(progress.lag(), lag);
-            assert_eq!(progress.freshness(Micros(10)), fresh.map(Duration::from_micros));
+            assert_eq!(progress.freshness(Micros(10)), Duration::from_micros(fresh));
         };
-        check(None, 0, None, 0, Some(0));
-        check(None, 7, None, 7, None);
-        check(Some(4), 7, Some(3), 2, Some(7));
-        check(Some(6), 7, Some(3), 0, Some(0));
+        check(None, 0, None, 0, 0);
+        check(None, 7, Some(4), 7, 6);
+        check(Some(4), 7, Some(3), 2, 7);
+        check(Some(6), 7, Some(3), 0, 0);
         // The next offset is older than the commit.
-        check(Some(6), 5, None, 0, Some(0));
-        check(Some(4), 7, Some(30), 2, Some(0));
+        check(Some(6), 5, None, 0, 0);
+        check(Some(4), 7, Some(30), 2, 0);
+    }
+
+    #[test]
+    fn the_oldest_that_waits_counts_until_nothing_waits() {
+        let mut progress = Progress {
+            committed: Some(Offset(4)),
+            next: Offset(7),
+            received_at: None,
+            committed_at: None,
+            waiting_since: None,
+        };
+        for (then, expected) in [(9, 9), (3, 3), (5, 3)] {
+            progress.waits_since(Micros(then));
+            assert_eq!(progress.waiting_since, Some(Micros(expected)));
+        }
+        progress.next = Offset(5);
+        progress.waits_since(Micros(1));
+        assert_eq!(progress.waiting_since, None);
     }
 }

@@ -1,11 +1,13 @@
 //! Regressions of the commit protocol, one a hazard.
 
 mod columns;
+mod damage;
 mod gaps;
 mod kafka;
 mod model;
 mod places;
 mod shares;
+mod waiting;
 
 use super::claim;
 use super::commit::{flush, lost};
@@ -50,7 +52,7 @@ async fn drain(world: &World) -> Result<Status, FirehoseError> {
 
 async fn own(work: &Work) -> claim::Owned {
     let partitions = work.log.partitions(&work.duty.topic()).await.unwrap();
-    match claim::own(work, &partitions).await.unwrap() {
+    match claim::own(work, &partitions, None).await.unwrap() {
         Step::Done(owned) => owned,
         Step::Lost(why) => panic!("lost: {why}"),
     }
@@ -80,7 +82,7 @@ async fn assert_right(world: &World, context: &str) {
     assert_eq!(world.violations().await, Vec::<String>::new(), "{context}");
     let mut next = BTreeMap::new();
     for decision in decisions(world).await {
-        for range in &decision.ranges {
+        for range in decision.ranges.iter().filter(|range| Some(range.partition) != world.damaged) {
             let expected = next.insert(range.partition, range.last.next()).unwrap_or(Offset::ZERO);
             assert_eq!(range.first, expected, "ranges follow each other, {context}");
             let offsets = u64::try_from(range.last.0 - range.first.0 + 1).unwrap();

@@ -4,11 +4,13 @@ use super::Settings;
 use super::error::FirehoseError;
 use super::status::{Phase, Status};
 use crate::backoff::{Backoff, chain};
+use chrono::Utc;
 use millstream_lake::Bucket;
 use millstream_log::Log;
 use millstream_model::fault::Fault;
 use millstream_model::name::{LogTopic, Offset, Partition, QUARANTINE, TopicPartition};
 use millstream_model::stream::Stream;
+use millstream_model::time::Micros;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +21,10 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const DRAIN_ATTEMPTS: u32 = 8;
 
 /// How often the log's end is looked up: often enough for whoever watches the lag, and a request a partition.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const ENDS_EVERY: Duration = Duration::from_secs(5);
+
+/// A step that takes longer is told as a failure, though it goes on: many times what a slow store takes for a large file.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Everything a worker was given.
 #[derive(Debug)]
@@ -83,12 +88,19 @@ impl Work {
     pub(crate) async fn watch_ends(&self) -> Infallible {
         let topic = self.duty.topic();
         loop {
-            tokio::time::sleep(LOOK_EVERY).await;
-            let owned: Vec<Partition> = self.status.borrow().partitions.keys().copied().collect();
-            for partition in owned {
+            tokio::time::sleep(ENDS_EVERY).await;
+            let owned: Vec<(Partition, Option<Offset>)> = {
+                let status = self.status.borrow();
+                status
+                    .partitions
+                    .iter()
+                    .map(|(partition, progress)| (*partition, progress.committed))
+                    .collect()
+            };
+            for (partition, committed) in owned {
                 let owned = TopicPartition { topic: topic.clone(), partition };
                 match self.log.bounds(&owned).await {
-                    Ok(bounds) => self.saw_end(partition, bounds.next),
+                    Ok(bounds) => self.saw_end(partition, committed, bounds.next),
                     Err(error) => {
                         tracing::debug!(partition = %owned, error = chain(&error), "the log's end could not be looked up")
                     }
@@ -105,13 +117,15 @@ impl Work {
         }
     }
 
-    fn saw_end(&self, partition: Partition, next: Offset) {
-        self.status.send_if_modified(|status| match status.partitions.get_mut(&partition) {
-            Some(progress) if progress.next != next => {
-                progress.next = next;
-                true
-            }
-            _ => false,
+    /// The log was seen to end here by a look that began when this was committed: it says nothing against what was committed since.
+    pub(crate) fn saw_end(&self, partition: Partition, committed: Option<Offset>, next: Offset) {
+        self.status.send_if_modified(|status| {
+            let Some(progress) = status.partitions.get_mut(&partition) else { return false };
+            let next = if progress.committed == committed { next } else { next.max(progress.next) };
+            let before = (progress.next, progress.waiting_since);
+            progress.next = next;
+            progress.waits_since(Micros::from(Utc::now()));
+            (progress.next, progress.waiting_since) != before
         });
     }
 
@@ -129,7 +143,7 @@ impl Work {
         let mut backoff = Backoff::new();
         let mut last_tries = 0;
         loop {
-            let error: FirehoseError = match attempt().await {
+            let error: FirehoseError = match self.patiently(step, attempt()).await {
                 Ok(done) => return Ok(done),
                 Err(error) => error.into(),
             };
@@ -146,6 +160,29 @@ impl Work {
                 }
             }
             self.wait(step, &error, &mut backoff).await;
+        }
+    }
+
+    /// Waits for a step, and says so whenever it has had no answer for a while: a store that hangs fails only after minutes.
+    async fn patiently<T>(&self, step: &'static str, attempt: impl Future<Output = T>) -> T {
+        let mut attempt = std::pin::pin!(attempt);
+        let mut waited = Duration::ZERO;
+        loop {
+            match tokio::time::timeout(PATIENCE, attempt.as_mut()).await {
+                Ok(done) => return done,
+                Err(_elapsed) => waited += PATIENCE,
+            }
+            let text = format!("{step}: no answer for {} s", waited.as_secs());
+            tracing::warn!(
+                table = self.duty.table(),
+                step,
+                waited_s = waited.as_secs(),
+                "firehose waits for an answer"
+            );
+            self.report(|status| {
+                status.incidents.errors += 1;
+                (status.phase, status.last_error) = (Phase::Retrying, Some(text));
+            });
         }
     }
 

@@ -10,6 +10,7 @@ use super::status::{Closed, Phase};
 use super::work::{Duty, Step, Work};
 use chrono::Utc;
 use millstream_log::{LogError, Share};
+use millstream_model::arrival::ArrivalView;
 use millstream_model::name::{Offset, Partition, TopicPartition};
 use millstream_model::record::Stored;
 use millstream_model::stream::CloseRule;
@@ -22,8 +23,8 @@ use tokio::time::{Instant, sleep_until};
 const UNCLAIMED_FILES: CloseRule =
     CloseRule { after: Duration::from_secs(60), size: 16 * 1024 * 1024, idle: Duration::from_secs(2) };
 
-/// How often it is looked whether reading goes on: much longer than a log takes to give what it has.
-const LOOK_EVERY: Duration = Duration::from_secs(15);
+/// How long reading may stand still where the log has more, and how often that is looked for: much longer than a log takes to give what it has.
+const STUCK_AFTER: Duration = Duration::from_secs(15);
 
 /// Owns a share of a log topic's partitions, from a claim until it has drained them, or lost them, or gets another share.
 #[derive(Debug)]
@@ -50,7 +51,7 @@ struct Look {
 
 impl Look {
     fn new() -> Self {
-        Self { next: Instant::now() + LOOK_EVERY, behind: BTreeMap::new() }
+        Self { next: Instant::now() + STUCK_AFTER, behind: BTreeMap::new() }
     }
 }
 
@@ -173,12 +174,26 @@ impl<'w> Worker<'w> {
     }
 
     fn take(&mut self, partition: Partition, records: &[Stored]) -> Option<Closed> {
+        self.wait_since(partition, records);
         self.buffer.push(partition, records, Micros::from(Utc::now()));
         let last = Instant::now();
         let first = self.filled.map_or(last, |filled| filled.first);
         self.filled = Some(Filled { first, last });
         let bytes = u64::try_from(self.buffer.bytes()).unwrap_or(u64::MAX);
         (bytes >= self.rule.size).then_some(Closed::Size)
+    }
+
+    /// Says since when the oldest of these waits, unless older ones do already.
+    fn wait_since(&self, partition: Partition, records: &[Stored]) {
+        let Some(first) = records.first() else { return };
+        let Some(received_at) = ArrivalView(&first.record).received_at() else { return };
+        self.work.status.send_if_modified(|status| {
+            let Some(progress) = status.partitions.get_mut(&partition) else { return false };
+            let before = (progress.next, progress.waiting_since);
+            progress.next = progress.next.max(first.offset.next());
+            progress.waits_since(received_at);
+            (progress.next, progress.waiting_since) != before
+        });
     }
 
     /// Whether the log gave nothing more of a partition since the last look although it had more then: a reader may hang on a topic that is not there any more.

@@ -9,9 +9,11 @@ use crate::backoff::Backoff;
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use chrono::Utc;
 use millstream_lake::{
     DataFile, NewFile, Operation, Outcome, Plan, Snapshot, Table, TableDefinition, WriteOptions,
 };
+use millstream_model::time::Micros;
 use millstream_query::{Answer, Recompute, ReportPlan, ReportSource};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -71,6 +73,7 @@ pub(crate) async fn refresh(
             let source = ReportPlan::sources(&report.sql)?.join(", ");
             return Ok(Refreshed::Waiting { source });
         };
+        works.say(&report.name, |status| status.latest = look.versions());
         let refreshed = match scope(report, &look).await? {
             Scope::Nothing => Some((look.shown.version(), Refreshed::Current)),
             scope => replace(works, report, &look, &scope).await?.map(|done| (done.version, done.into())),
@@ -256,6 +259,11 @@ async fn write(
 }
 
 impl Look {
+    fn versions(&self) -> BTreeMap<String, i64> {
+        let version = |source: &ReportSource| (source.table.name().to_owned(), source.snapshot.version());
+        self.sources.iter().map(version).collect()
+    }
+
     fn files_of(&self, dates: &[String]) -> Vec<DataFile> {
         let column = self.shown.partition_by().first();
         let value = |file: &DataFile| file.partition_values.get(column?)?.clone();
@@ -265,17 +273,14 @@ impl Look {
 }
 
 fn say_current(works: &Works, report: &Report, look: &Look, version: i64) {
-    let sources = look
-        .sources
-        .iter()
-        .map(|source| (source.table.name().to_owned(), source.snapshot.version()))
-        .collect();
+    let sources = look.versions();
     let whole = match look.plan.recompute() {
         Recompute::ByDate { .. } => None,
         Recompute::Whole { reason } => Some(reason.clone()),
     };
     works.say(&report.name, |status| {
         status.phase = ReportPhase::Current;
+        status.current_at = Some(Micros::from(Utc::now()));
         status.sources = sources;
         status.version = Some(version);
         status.whole = whole;

@@ -1,6 +1,7 @@
 //! What the processor says of its reports while it runs.
 
 use millstream_model::name::StreamName;
+use millstream_model::time::Micros;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -18,6 +19,10 @@ pub struct ReportStatus {
     pub phase: ReportPhase,
     /// The versions of its sources that it shows.
     pub sources: BTreeMap<String, i64>,
+    /// The latest versions of its sources, as of the last look.
+    pub latest: BTreeMap<String, i64>,
+    /// When it was last seen to show the latest.
+    pub current_at: Option<Micros>,
     /// The version of its own table.
     pub version: Option<i64>,
     /// Why it cannot be recomputed a date at a time, if so.

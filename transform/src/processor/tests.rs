@@ -341,10 +341,11 @@ async fn a_report_of_two_streams_is_computed_whole_and_shows_a_version_of_each()
 /// Waits until the status says that the report shows this version.
 async fn shows(seen: &mut watch::Receiver<Status>, report: &Report, version: i64) {
     let shown = |status: &Status| {
-        status
-            .reports
-            .get(&report.name)
-            .is_some_and(|report| report.sources.get("telemetry") == Some(&version))
+        status.reports.get(&report.name).is_some_and(|report| {
+            let is_shown = report.sources.get("telemetry") == Some(&version);
+            assert!(!is_shown || (report.latest >= report.sources && report.current_at.is_some()));
+            is_shown
+        })
     };
     seen.wait_for(shown).await.unwrap();
 }

@@ -28,7 +28,30 @@ pub(crate) struct CrashStore {
     left: AtomicI64,
     last_one_lands: bool,
     weather: Mutex<Option<Rng>>,
+    pause: Option<Arc<Pause>>,
     pub(crate) dead: Arc<Notify>,
+}
+
+/// A call that waits until it may go on.
+#[derive(Debug)]
+pub(crate) struct Pause {
+    left: AtomicI64,
+    pub(crate) reached: Notify,
+    pub(crate) go_on: Notify,
+}
+
+impl Pause {
+    /// The call after so many.
+    pub(crate) fn after(calls: i64) -> Arc<Self> {
+        Arc::new(Self { left: AtomicI64::new(calls), reached: Notify::new(), go_on: Notify::new() })
+    }
+
+    async fn wait(&self) {
+        if self.left.fetch_sub(1, Ordering::SeqCst) == 0 {
+            self.reached.notify_one();
+            self.go_on.notified().await;
+        }
+    }
 }
 
 impl CrashStore {
@@ -38,6 +61,7 @@ impl CrashStore {
             left: AtomicI64::new(calls),
             last_one_lands,
             weather: Mutex::new(None),
+            pause: None,
             dead: Arc::new(Notify::new()),
         }
     }
@@ -47,11 +71,19 @@ impl CrashStore {
         Self { weather: Mutex::new(Some(Rng::with_seed(seed))), ..self }
     }
 
+    /// One of its calls waits before it is carried out.
+    pub(crate) fn with_pause(self, pause: Arc<Pause>) -> Self {
+        Self { pause: Some(pause), ..self }
+    }
+
     fn draw(&self, below: u32) -> Option<u32> {
         self.weather.lock().unwrap().as_mut().map(|rng| rng.u32(0..below))
     }
 
     async fn blow(&self) {
+        if let Some(pause) = &self.pause {
+            pause.wait().await;
+        }
         for _ in 0..self.draw(4).unwrap_or(0) {
             tokio::task::yield_now().await;
         }

@@ -5,6 +5,7 @@ use millstream_log::{Bounds, Log, LogError, LogReader, Membership, Pending, Read
 use millstream_model::name::{LogTopic, Offset, Partition, TopicPartition};
 use millstream_model::record::{Position, Record, Stored};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::watch;
 
@@ -19,6 +20,7 @@ pub(crate) struct MemoryLog {
 struct Shared {
     partitions: i32,
     kept: Mutex<HashMap<TopicPartition, Kept>>,
+    readers: AtomicU64,
     appended: watch::Sender<()>,
 }
 
@@ -36,13 +38,23 @@ impl Kept {
 
 impl MemoryLog {
     pub(crate) fn new(partitions: i32) -> Self {
-        let shared = Shared { partitions, kept: Mutex::default(), appended: watch::Sender::new(()) };
+        let shared = Shared {
+            partitions,
+            kept: Mutex::default(),
+            readers: AtomicU64::new(0),
+            appended: watch::Sender::new(()),
+        };
         Self { shared: Arc::new(shared), dealt: None }
     }
 
     /// The same log for members of a group whose share is what they are dealt.
     pub(crate) fn dealing(&self, dealt: watch::Receiver<Vec<i32>>) -> Self {
         Self { dealt: Some(dealt), ..self.clone() }
+    }
+
+    /// How many readers were asked for.
+    pub(crate) fn readers(&self) -> u64 {
+        self.shared.readers.load(Ordering::SeqCst)
     }
 
     /// Forgets everything, as when somebody deletes the log's directory.
@@ -56,6 +68,11 @@ impl MemoryLog {
         if let Some(kept) = all.get_mut(partition) {
             kept.records.truncate(usize::try_from(next.0 - kept.first).unwrap());
         }
+    }
+
+    /// Loses a partition: it begins anew.
+    pub(crate) fn lose(&self, partition: &TopicPartition) {
+        self.kept().remove(partition);
     }
 
     fn kept(&self) -> MutexGuard<'_, HashMap<TopicPartition, Kept>> {
@@ -92,6 +109,7 @@ impl Log for MemoryLog {
     }
 
     async fn reader(&self, partition: &TopicPartition, from: Offset) -> Result<Box<dyn LogReader>, LogError> {
+        self.shared.readers.fetch_add(1, Ordering::SeqCst);
         let bounds = self.bounds(partition).await?;
         if from < bounds.first {
             return Err(LogError::Trimmed {

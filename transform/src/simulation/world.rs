@@ -42,6 +42,8 @@ pub(crate) struct World {
     pub(crate) partitions: i32,
     pub(crate) stream: Arc<Stream>,
     pub(crate) fates: BTreeMap<(Partition, Offset), Fate>,
+    /// A partition whose log was lost: what became of it is not looked at.
+    pub(crate) damaged: Option<Partition>,
     fields: u32,
 }
 
@@ -95,6 +97,7 @@ impl World {
             partitions,
             stream: Arc::new(stream(CloseRule { size, ..SMALL_FILES })),
             fates: BTreeMap::new(),
+            damaged: None,
             fields: 0,
             rng,
         }
@@ -158,8 +161,11 @@ impl World {
         for (partition, offset, _) in origins(&self.ingestion(), QUARANTINE).await {
             *quarantined.entry((partition, offset)).or_default() += 1;
         }
+        found.retain(|(partition, _), _| Some(*partition) != self.damaged);
+        quarantined.retain(|(partition, _), _| Some(*partition) != self.damaged);
         let mut wrong = Vec::new();
-        for (place, fate) in &self.fates {
+        for (place, fate) in self.fates.iter().filter(|((partition, _), _)| Some(*partition) != self.damaged)
+        {
             let mut indexes = found.remove(place).unwrap_or_default();
             indexes.sort_unstable();
             let aside = quarantined.remove(place).unwrap_or_default();

@@ -199,6 +199,23 @@ async fn a_revoked_device_is_disconnected_and_the_others_are_not() {
 }
 
 #[tokio::test]
+async fn whoever_may_not_be_here_any_more_has_no_last_word() {
+    for speaks in BOTH {
+        let fleet = Fleet::new();
+        fleet.know(&entries(&["d1"], ""));
+        let gateway = gateway(&fleet).await;
+        let will = [text("d1"), speaks.no_properties().to_vec(), text("devices/d1/telemetry"), text("gone")];
+        let payload = [will.concat(), text("d1"), text("d1")].concat();
+        let mut device = gateway.device().await;
+        let connect = speaks.connect_with(0b1100_1110, 60, speaks.no_properties(), &payload);
+        assert_eq!(device.greet(&connect).await[3], 0);
+        fleet.know(&entries(&["d1"], "revoked = true"));
+        device.expect_end(speaks.code(0x98)).await;
+        assert_eq!(gateway.stop().await.count(TELEMETRY), 0);
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_is_named_by_us_has_a_name_of_its_own() {
     let fleet = Fleet::new();
     fleet.know(&entries(&["d1"], "topics = ['devices/${device}/#']"));

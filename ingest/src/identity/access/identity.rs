@@ -46,6 +46,9 @@ enum Topics {
     Bound(Vec<BoundRule>),
 }
 
+/// How the owner begins that is a certificate and no device of the list.
+const VOUCHED: &str = "certificate:";
+
 /// To whom a session belongs.
 ///
 /// Another one neither takes it over nor ends its connection. What an anonymous client left belongs to nobody.
@@ -71,6 +74,11 @@ impl Owner {
     /// Whether this one may have what is the other's.
     pub(crate) fn may_have(&self, others: &Self) -> bool {
         others.0.is_none() || self == others
+    }
+
+    /// Whether it is a certificate that is in no list, and known only by who signed it.
+    pub(crate) fn is_vouched(&self) -> bool {
+        self.0.as_deref().is_some_and(|owner| owner.starts_with(VOUCHED))
     }
 }
 
@@ -128,7 +136,7 @@ impl Identity {
             Who::Anonymous => None,
             Who::Device { name, .. } => Some(format!("device:{name}").into()),
             Who::Vouched { certificate, .. } => {
-                Some(format!("certificate:{}", certificate.fingerprint()).into())
+                Some(format!("{VOUCHED}{}", certificate.fingerprint()).into())
             }
         })
     }

@@ -8,7 +8,7 @@ use crate::identity::rule::TopicRule;
 use millstream_model::time::Micros;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, value};
@@ -222,6 +222,11 @@ impl Register {
         Ok(true)
     }
 
+    /// Takes back a device that is in no list, and that only its certificate's authority knows: it is put into the list as revoked.
+    pub fn revoke_unlisted(&mut self, name: &DeviceName, now: Micros) {
+        self.device(name, now).insert(REVOKED, value(seconds(now)));
+    }
+
     /// Writes the file: as a whole or not at all, durably, for its owner's eyes only.
     ///
     /// # Errors
@@ -288,6 +293,10 @@ fn write(path: &Path, bytes: &[u8], directory: &File) -> io::Result<()> {
     let own = file.metadata()?;
     if (own.uid(), own.gid()) != (owner.uid(), owner.gid()) {
         fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+    }
+    // A group that may read it keeps that, else a running gateway would keep what it read before, and a revoked device its access. The rest of the world never may.
+    if let Ok(before) = fs::metadata(path) {
+        file.set_permissions(fs::Permissions::from_mode(before.mode() & 0o770 | 0o600))?;
     }
     file.write_all(bytes)?;
     file.sync_all()?;

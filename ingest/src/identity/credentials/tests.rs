@@ -55,6 +55,12 @@ fn what_is_written_is_read_again_and_for_the_owner_only() {
     register.allow(&name("aa:bb"), &topics, Some(&client_ids), NOW);
     register.save().unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    // What an administrator allowed the group of the program stays, and the world gets nothing.
+    for (before, after) in [(0o640, 0o640), (0o664, 0o660), (0o400, 0o600)] {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(before)).unwrap();
+        Register::open(&path).unwrap().save().unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, after);
+    }
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
     assert!(std::fs::read_to_string(&path).unwrap().starts_with("# Who may connect"));
     let credentials = read(&path);

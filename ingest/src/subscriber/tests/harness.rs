@@ -4,6 +4,7 @@ use crate::clock::SystemClock;
 use crate::gateway::tests::fake_log::FakeLog;
 use crate::route::Router;
 use crate::route::tests::stream;
+use crate::subscriber::link::Link;
 use crate::subscriber::{MqttVersion, Status, SubscriberError, SubscriberSettings, run};
 use millstream_log::Log;
 use millstream_model::record::Record;
@@ -112,6 +113,11 @@ impl Running {
         self.stopped().await.unwrap();
         self.status.borrow().clone()
     }
+}
+
+/// Ends the connection of whoever has this session, and leaves it to them again.
+pub(super) async fn take_session_over(settings: &SubscriberSettings) {
+    Link::open(settings).await.unwrap().leave().await;
 }
 
 /// The payloads, as text.

@@ -188,7 +188,7 @@ async fn it_says_why_a_broker_cannot_be_used() {
         "the broker sent something that it should not: its first packet is no CONNACK",
     )
     .await;
-    check(&[0x20, 3, 0, 0, 0, 0xE0, 2, 0x8E, 0], "SessionTakenOver (0x8e); another program").await;
+    check(&[0x20, 3, 0, 0, 0, 0xE0, 2, 0x8E, 0], "SessionTakenOver (0x8e); another program connects with our client id: each needs one of its own, as those that share a `group` have").await;
     check(&[0x20, 3, 0, 0, 0, 0xE0, 2, 0x8B, 0], "ended the connection: ServerShuttingDown (0x8b)").await;
     check(&[0x20, 3, 0, 0, 0, 0x31, 4, 0, 1, b'a', 0x7F], "a message that ends too early").await;
     check(&[0x20, 3, 0, 0, 0], "nothing was heard from the broker for 1.5s").await;

@@ -2,6 +2,7 @@
 
 use super::harness::{Running, VERSIONS, payloads, settings};
 use super::mosquitto::{Mosquitto, free_port};
+use crate::identity::PemError;
 use crate::subscriber::{SubscriberError, SubscriberSettings, TlsError};
 use millstream_model::secret::Secret;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
@@ -116,10 +117,14 @@ async fn files_that_are_of_no_use_are_said_at_once() {
     let missing = dir.path().join("missing.pem");
     let refused =
         Running::start(SubscriberSettings { ca: Some(missing.clone()), ..base.clone() }).stopped().await;
-    assert!(matches!(refused, Err(SubscriberError::Tls(TlsError::Read { path, .. })) if path == missing));
+    assert!(
+        matches!(refused, Err(SubscriberError::Tls(TlsError::Pem(PemError::Read { path, .. }))) if path == missing)
+    );
     let refused =
         Running::start(SubscriberSettings { ca: Some(empty.clone()), ..base.clone() }).stopped().await;
-    assert!(matches!(refused, Err(SubscriberError::Tls(TlsError::NoCertificate(path))) if path == empty));
+    assert!(
+        matches!(refused, Err(SubscriberError::Tls(TlsError::Pem(PemError::Content { path, .. }))) if path == empty)
+    );
     let authority = Authority::new("trusted");
     let ca = Some(write(dir.path(), "ca.pem", &authority.pem));
     let half = SubscriberSettings { ca: ca.clone(), key: ca, ..base };

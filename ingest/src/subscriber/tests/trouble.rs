@@ -1,11 +1,11 @@
 //! Brokers that die and logs that fail, with a real mosquitto.
 
-use super::harness::{Running, TELEMETRY, VERSIONS, payloads, settings};
+use super::harness::{Running, TELEMETRY, VERSIONS, payloads, settings, take_session_over};
 use super::mosquitto::Mosquitto;
 use crate::subscriber::SubscriberSettings;
 use millstream_log::embedded::{EmbeddedLog, EmbeddedSettings};
 use millstream_log::{Log, LogError, ReadLimit};
-use millstream_model::arrival::ArrivalView;
+use millstream_model::arrival::{ArrivalView, DUP};
 use millstream_model::name::{Offset, StreamName};
 use millstream_model::record::Record;
 use std::collections::BTreeSet;
@@ -53,8 +53,32 @@ async fn a_broker_that_is_killed_and_comes_back_has_lost_nothing_of_what_it_ackn
         let mut again = Running::over(settings(&broker.url(), version), log);
         again.connected().await;
         broker.publish_lines("devices/d1/telemetry", ["after".to_owned()]).await;
-        assert_eq!(payloads(&again.records(before + 1).await)[before], "after", "{version}");
+        // Of a 3.1.1 broker a new process cannot know that it has had the retained message.
+        let again_retained = usize::from(version == VERSIONS[1]);
+        let records = again.records(before + again_retained + 1).await;
+        let expected = ["kept", "after"];
+        assert_eq!(payloads(&records)[before..], expected[1 - again_retained..], "{version}");
         again.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_retained_message_that_was_not_acknowledged_comes_again_and_is_taken() {
+    for version in VERSIONS {
+        let Some(broker) = Mosquitto::start() else { return };
+        broker.publish(&["-q", "1", "-r", "-t", "devices/d1/telemetry", "-m", "kept"], b"").await;
+        let settings = settings(&broker.url(), version);
+        let mut subscriber = Running::start(settings.clone());
+        subscriber.log.hold();
+        subscriber.held(1).await;
+        take_session_over(&settings).await;
+        subscriber.until("disconnected", |status| status.reconnects > 0).await;
+        subscriber.log.release();
+        subscriber.until("acknowledged", |status| status.acknowledged > 0).await;
+        // Nothing was dropped, so the log has what was acknowledged.
+        let is_repeated = |record: &Record| record.headers.iter().any(|(name, on)| name == DUP && on == "1");
+        assert!(subscriber.records(2).await.iter().any(is_repeated), "{version}");
+        assert_eq!(subscriber.stop().await.retained_dropped, 0, "{version}");
     }
 }
 
@@ -69,9 +93,14 @@ async fn a_message_that_the_log_refuses_is_sent_again() {
         subscriber.complaint("the disk is gone").await;
         broker.publish(&["-t", "devices/d1/telemetry", "-m", "of QoS 0"], b"").await;
         subscriber.log.fail(None);
-        let records = subscriber.records(2).await;
-        let numbers: BTreeSet<_> = payloads(&records).into_iter().filter(|text| text != "of QoS 0").collect();
-        assert!(numbers.len() <= 2 && numbers.contains("1"), "{version}: {numbers:?}");
+        let mut count = 2;
+        loop {
+            let texts = payloads(&subscriber.records(count).await);
+            if ["1", "2"].iter().all(|number| texts.iter().any(|text| text == number)) {
+                break;
+            }
+            count = texts.len() + 1;
+        }
         subscriber.until("acknowledged", |status| status.acknowledged >= 2).await;
         subscriber.stop().await;
     }

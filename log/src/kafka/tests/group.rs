@@ -2,6 +2,7 @@
 
 use super::{settings_of, unique, within};
 use crate::api::{Log, Membership, Share};
+use crate::error::LogError;
 use crate::kafka::membership::group_id;
 use crate::kafka::{KafkaLog, KafkaSettings};
 use millstream_model::name::{Offset, TopicPartition};
@@ -90,13 +91,22 @@ async fn what_is_committed_can_be_seen_as_the_groups_lag() {
 #[tokio::test]
 async fn a_member_of_a_topic_that_was_deleted_harms_nobody() {
     let Some(services) = services("a_member_of_a_topic_that_was_deleted_harms_nobody") else { return };
-    let log = log(settings_of(services)).await;
+    let mut settings = settings_of(services);
+    // By itself librdkafka looks after minutes only whether its topics are still there.
+    settings.properties.insert("topic.metadata.refresh.interval.ms".to_owned(), "500".to_owned());
+    let log = log(settings).await;
     let (gone, stays) = (unique(services, "gone"), unique(services, "stays"));
     let mut member = log.join(&gone, "t").await.unwrap();
     within(member.next()).await.unwrap();
     super::topics::delete(&log, &gone).await;
+    let nothing = until(&mut *member, <[_]>::is_empty).await;
     let mut other = log.join(&stays, "t").await.unwrap();
     assert_eq!(within(other.next()).await.unwrap().partitions.len(), 4);
+    // Closing waits for nobody who has not let go, here of all that the member had.
+    within(log.close()).await.unwrap();
+    let left = within(member.next()).await;
+    assert!(matches!(left, Err(LogError::Closed)), "{left:?}");
+    drop(nothing);
 }
 
 /// What the process that is killed is told: brokers and topic.

@@ -139,6 +139,26 @@ async fn until(log: &KafkaLog, topic: &LogTopic, count: i64) {
     }
 }
 
+/// Through the mock: a partition that is not there cannot come from the log itself.
+#[tokio::test]
+async fn an_append_of_which_a_part_cannot_be_queued_fails_at_once_and_gives_its_room_back() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("millstream.part", 1, 1).unwrap();
+    let settings = KafkaSettings { partitions: 1, ..KafkaSettings::new(cluster.bootstrap_servers()) };
+    let log = KafkaLog::open(settings).await.unwrap();
+    let topic: LogTopic = "millstream.part".parse().unwrap();
+    within(within(log.append(&topic, vec![numbered(0)])).await.unwrap()).await.unwrap();
+    let all = log.0.room.available_permits();
+    let room = std::sync::Arc::clone(&log.0.room).try_acquire_many_owned(1000).unwrap();
+    let records = vec![(0, numbered(1)), (7, numbered(2)), (0, numbered(3))];
+    let failed = log.0.producer.send(&topic, records, room);
+    assert!(matches!(failed, Err(LogError::Unknown { .. })), "{failed:?}");
+    let next = within(log.append(&topic, vec![numbered(4)])).await.unwrap();
+    within(next).await.unwrap();
+    assert_eq!(read(&log, &first(&topic), 0, 3).await, ["0", "1", "4"]);
+    assert_eq!(log.0.room.available_permits(), all);
+}
+
 /// A real broker cannot be made to do this: a cluster that is a part of librdkafka answers as it is told.
 #[tokio::test]
 async fn a_producer_that_failed_for_good_is_replaced() {

@@ -28,6 +28,9 @@ async fn a_wrong_property_is_named() {
         assert_eq!(error.fault(), Fault::Stop);
     };
     check("acks", "1", "properties.\"acks\" cannot be set: what is acknowledged").await;
+    check("delivery.report.only.error", "true", "cannot be set: an append is answered").await;
+    check("message.timeout.ms", "0", "properties.\"message.timeout.ms\" cannot be 0").await;
+    check("delivery.timeout.ms", " 0x0", "properties.\"delivery.timeout.ms\" cannot be 0").await;
     check("no.such.property", "1", "No such configuration property").await;
     check("linger.ms", "soon", "linger.ms").await;
     check("sasl.oauthbearer.method", "hunter2", "sasl.oauthbearer.method").await;

@@ -79,6 +79,59 @@ async fn figures() {
     print("reader opened, first record", &mut opened);
 }
 
+/// How the two settings that decide when a consumer asks again compare: the pause while a reader's queue is full, and how much an answer waits for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "prints figures"]
+async fn fetch_settings_compared() {
+    const ROUNDS: usize = 3;
+    let Some(services) = services("fetch_settings_compared") else { return };
+    let own = KafkaSettings { partitions: 1, ..settings_of(services) };
+    let topic = unique(services, "compared");
+    let partition = first(&topic);
+    let one = || record("device-1", &"{\"temp\":21.5,\"hum\":40.25,\"ts\":1700000000000}".repeat(3));
+    let log = KafkaLog::open(own.clone()).await.unwrap();
+    let mut pending = Vec::new();
+    for _ in 0..RECORDS / AT_ONCE {
+        pending.push(log.append(&topic, (0..AT_ONCE).map(|_| one()).collect()).await.unwrap());
+    }
+    for append in pending {
+        append.await.unwrap();
+    }
+    let settings =
+        [("20", "1"), ("150", "1"), ("1000", "1"), ("20", "65536"), ("150", "65536"), ("1000", "65536")];
+    for _ in 0..ROUNDS {
+        for (backoff, least) in settings {
+            let mut settings = own.clone();
+            settings.properties.insert("fetch.queue.backoff.ms".to_owned(), backoff.to_owned());
+            settings.properties.insert("fetch.min.bytes".to_owned(), least.to_owned());
+            let log = KafkaLog::open(settings).await.unwrap();
+            let what = format!("backoff {backoff} ms, least {least} bytes");
+            // As fast as it can; and with work between the reads, during which the queue is full.
+            for pause in [Duration::ZERO, Duration::from_millis(30)] {
+                let begin = Instant::now();
+                let mut reader = log.reader(&partition, Offset::ZERO).await.unwrap();
+                let mut records = 0;
+                while records < RECORDS {
+                    records += within(reader.next(ALL)).await.unwrap().len();
+                    tokio::time::sleep(pause).await;
+                }
+                print_rate(&format!("{what}: read, {pause:?} between"), begin.elapsed(), records);
+            }
+            let next = log.bounds(&partition).await.unwrap().next;
+            let mut reader = log.reader(&partition, next).await.unwrap();
+            let mut seen = Vec::new();
+            for _ in 0..200 {
+                let begin = Instant::now();
+                drop(log.append(&topic, vec![one()]).await.unwrap());
+                within(reader.next(ALL)).await.unwrap();
+                seen.push(begin.elapsed());
+            }
+            print(&format!("{what}: append to read"), &mut seen);
+            log.close().await.unwrap();
+        }
+    }
+}
+
 fn print(what: &str, times: &mut [Duration]) {
     times.sort();
     let at = |percent: usize| times[(times.len() - 1) * percent / 100];

@@ -14,7 +14,7 @@ use rdkafka::config::FromClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use std::time::Duration;
 
-async fn log(services: &millstream_services::Services) -> KafkaLog {
+pub(super) async fn log(services: &millstream_services::Services) -> KafkaLog {
     KafkaLog::open(KafkaSettings { partitions: 1, ..settings_of(services) }).await.unwrap()
 }
 
@@ -23,7 +23,7 @@ pub(super) async fn delete(log: &KafkaLog, topic: &LogTopic) {
     assert!(deleted[0].is_ok(), "{deleted:?}");
 }
 
-async fn make(log: &KafkaLog, topic: &LogTopic, partitions: i32, settings: &[(&str, &str)]) {
+pub(super) async fn make(log: &KafkaLog, topic: &LogTopic, partitions: i32, settings: &[(&str, &str)]) {
     let mut new = NewTopic::new(topic.as_str(), partitions, TopicReplication::Fixed(1));
     for (name, value) in settings {
         new = new.set(name, value);
@@ -190,7 +190,7 @@ async fn a_topic_that_was_deleted_is_made_anew_for_the_next_append() {
 }
 
 /// Whether an append failed, at once or later.
-trait Fails {
+pub(super) trait Fails {
     async fn fails(self) -> bool;
 }
 

@@ -8,7 +8,7 @@ use super::{STOPPED, say};
 use crate::cli::Demo;
 use crate::config::Settings;
 use crate::config::raw::LogFormat;
-use crate::directory::Directory;
+use crate::directory::{Directory, read_file};
 use crate::pipeline::{Pipeline, Stages};
 use crate::shutdown::Signals;
 use crate::telemetry;
@@ -114,9 +114,10 @@ fn open_directory(named: Option<PathBuf>) -> anyhow::Result<Directory> {
     Ok(directory)
 }
 
-/// As the directory is configured, but on any free port: a demonstration must not meet the user's own broker.
+/// As the directory's file says, but on any free port: a demonstration must not meet the user's own broker. The environment says nothing here: it may name the log and
+/// the buckets of the user's own Millstream, where readings of a demonstration must never be.
 fn settings(directory: &Directory) -> anyhow::Result<Settings> {
-    let mut settings = directory.settings(Some(&directory.config()))?;
+    let mut settings = read_file(&directory.config())?;
     settings.gateway.listen = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     settings.gateway.tls = None;
     settings.http.listen = None;

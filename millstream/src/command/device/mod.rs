@@ -171,22 +171,23 @@ fn add_known(path: &Path, name: &DeviceName, register: &mut Register, now: Micro
 fn revoke(options: &DeviceRevoke) -> anyhow::Result<()> {
     let ground = Ground::of(&options.place)?;
     let mut register = ground.register()?;
-    let revoked = register.revoke(&options.name, Micros::from(Utc::now()));
-    if !revoked.map_err(|error| advise_of_unknown(error, &options.name))? {
-        return say(&format!("{} was revoked before\n", options.name));
-    }
+    let now = Micros::from(Utc::now());
+    let name = &options.name;
+    let note = match register.revoke(name, now) {
+        Ok(true) => "",
+        Ok(false) => return say(&format!("{name} was revoked before\n")),
+        Err(RegisterError::Unknown(_)) => {
+            let name: DeviceName = name
+                .parse()
+                .with_context(|| format!("there is no device {name:?}, and none can have that name"))?;
+            register.revoke_unlisted(&name, now);
+            "It was in no list: who shows a certificate with this name, signed by gateway.tls.client_ca, is refused from now on.\n"
+        }
+        Err(error) => return Err(error.into()),
+    };
     register.save()?;
     say(&format!(
-        "{} is revoked, with all its credentials; where it is connected, it is disconnected within seconds\n",
-        options.name
-    ))
-}
-
-/// Devices that only their certificates' authority knows are in no list until they are put there.
-fn advise_of_unknown(error: RegisterError, name: &str) -> anyhow::Error {
-    anyhow::Error::new(error).context(format!(
-        "a device that is known only by its certificate's authority is put into the list first: `{} device add {name}`",
-        program()
+        "{name} is revoked, with all its credentials; where it is connected, it is disconnected within seconds\n{note}"
     ))
 }
 

@@ -42,6 +42,7 @@ async fn one(
     };
     let trials = bucket.permissions().await;
     let mut findings: Vec<Finding> = trials.iter().filter_map(|trial| refused(&subject, trial)).collect();
+    findings.extend(skewed(&subject, &trials));
     findings.extend(untried(&subject, &trials));
     if !findings.is_empty() {
         return (None, findings);
@@ -63,7 +64,7 @@ async fn one(
 fn refused(subject: &str, trial: &Trial) -> Option<Finding> {
     let (action, purpose) = (trial.permission.action(), trial.permission.purpose());
     match &trial.verdict {
-        Verdict::Granted | Verdict::Untried => None,
+        Verdict::Granted | Verdict::Untried | Verdict::Skewed(_) => None,
         Verdict::Missing(error) => Some(
             Finding::failed(subject, format!("{action} is missing, to {purpose} ({})", cause(error)))
                 .advice(format!("allow {action} on the bucket and on what is in it")),
@@ -74,8 +75,28 @@ fn refused(subject: &str, trial: &Trial) -> Option<Finding> {
     }
 }
 
+/// What to do about clocks that differ.
+const SET_CLOCKS: &str = "set the clocks by NTP: from 15 minutes on, S3 refuses every request";
+
+/// That nothing is looked at because of the time of the requests: in one line, for all that was tried.
+fn skewed(subject: &str, trials: &[Trial]) -> Option<Finding> {
+    trials.iter().find_map(|trial| match &trial.verdict {
+        Verdict::Skewed(error) => Some(
+            Finding::failed(
+                subject,
+                format!("its clock and this machine's differ too much: {}", cause(error)),
+            )
+            .advice(SET_CLOCKS),
+        ),
+        _ => None,
+    })
+}
+
 /// What could not be tried, in one line: it is not known to be missing.
 fn untried(subject: &str, trials: &[Trial]) -> Option<Finding> {
+    let put = trials.iter().find(|trial| trial.permission == Permission::Put);
+    let parts = put.is_some_and(|put| matches!(put.verdict, Verdict::Granted));
+    let what = if parts { "nothing could be written in parts" } else { "nothing could be written" };
     let mut actions = Vec::new();
     for trial in trials.iter().filter(|trial| matches!(trial.verdict, Verdict::Untried)) {
         let (action, needed) = (trial.permission.action(), Permission::Put.action());
@@ -83,7 +104,7 @@ fn untried(subject: &str, trials: &[Trial]) -> Option<Finding> {
             actions.push(action);
         }
     }
-    let said = format!("not tried, because nothing could be written: {}", actions.join(", "));
+    let said = format!("not tried, because {what}: {}", actions.join(", "));
     (!actions.is_empty()).then(|| Finding::warning(subject, said))
 }
 
@@ -108,6 +129,49 @@ async fn clock(subject: &str, bucket: &Bucket) -> Option<Finding> {
     let skew = (made.await.ok()? - Utc::now()).abs();
     (skew > SKEW_MAX).then(|| {
         Finding::warning(subject, format!("its clock and this machine's differ by {} s", skew.num_seconds()))
-            .advice("set the clocks by NTP: from 15 minutes on, S3 refuses every request")
+            .advice(SET_CLOCKS)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trial(permission: Permission, verdict: fn(LakeError) -> Verdict) -> Trial {
+        let source = object_store::Error::Generic { store: "S3", source: "RequestTimeTooSkewed: no".into() };
+        let error = LakeError::Store { action: "list", place: "bucket b".to_owned(), source };
+        Trial { permission, verdict: verdict(error) }
+    }
+
+    fn said(trials: &[Trial]) -> String {
+        let refused = trials.iter().filter_map(|trial| refused("b", trial));
+        let findings = refused.chain(skewed("b", trials)).chain(untried("b", trials));
+        findings.map(|finding| finding.render()).collect()
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_what_to_do() {
+        let check = |trials: &[Trial], expected: &str| assert_eq!(said(trials), expected);
+        check(&[trial(Permission::Put, |_| Verdict::Granted)], "");
+        check(
+            &[
+                trial(Permission::List, Verdict::Skewed),
+                trial(Permission::Put, Verdict::Skewed),
+                trial(Permission::Get, |_| Verdict::Untried),
+            ],
+            "failed   b: its clock and this machine's differ too much: Generic S3 error: RequestTimeTooSkewed: no\n         \
+             -> set the clocks by NTP: from 15 minutes on, S3 refuses every request\n\
+             warning  b: not tried, because nothing could be written: s3:GetObject\n",
+        );
+        check(
+            &[
+                trial(Permission::Put, |_| Verdict::Granted),
+                trial(Permission::Multipart, Verdict::Missing),
+                trial(Permission::Abort, |_| Verdict::Untried),
+            ],
+            "failed   b: s3:PutObject is missing, to write large files in parts (Generic S3 error: RequestTimeTooSkewed: no)\n         \
+             -> allow s3:PutObject on the bucket and on what is in it\n\
+             warning  b: not tried, because nothing could be written in parts: s3:AbortMultipartUpload\n",
+        );
+    }
 }

@@ -42,7 +42,7 @@ impl Finding {
     }
 
     /// A line for it, and one for the advice.
-    fn render(&self) -> String {
+    pub(super) fn render(&self) -> String {
         let verdict = match self.verdict {
             Verdict::Ok => "ok",
             Verdict::Warning => "warning",
@@ -95,7 +95,13 @@ impl Findings {
 }
 
 fn counted(count: usize, what: &str) -> String {
-    if count == 1 { format!("one {what}") } else { format!("{count} {what}s") }
+    if count == 1 { format!("one {what}") } else { numbered(count, what) }
+}
+
+/// So many of something, in figures.
+pub(super) fn numbered(count: usize, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
 }
 
 #[cfg(test)]
@@ -111,5 +117,15 @@ mod tests {
             "failed   bucket b: s3:PutObject is missing\n         -> allow it\n",
         );
         check(Finding::warning("a", "one\ntwo\n"), "warning  a: one\n         two\n");
+    }
+
+    #[test]
+    fn one_of_a_thing_is_no_plural() {
+        let check = |count, expected: [&str; 2]| {
+            assert_eq!([numbered(count, "stream"), counted(count, "thing")], expected);
+        };
+        check(0, ["0 streams", "0 things"]);
+        check(1, ["1 stream", "one thing"]);
+        check(2, ["2 streams", "2 things"]);
     }
 }

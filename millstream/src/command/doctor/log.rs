@@ -1,6 +1,6 @@
 //! The log: the embedded one can be read, or Kafka can be reached, has the topics, and takes what is written.
 
-use super::Finding;
+use super::{Finding, numbered};
 use crate::command::quoted;
 use crate::config::Settings;
 use crate::config::log::{Kafka, LogChoice};
@@ -34,7 +34,9 @@ fn embedded(directory: &Directory) -> Finding {
         Ok(partitions.len())
     });
     match looked {
-        Ok(count) => Finding::ok(subject, format!("embedded, {count} partitions, their ends can be read")),
+        Ok(count) => {
+            Finding::ok(subject, format!("embedded, {}, whose end can be read", numbered(count, "partition")))
+        }
         Err(error @ LogError::Damaged { .. }) => Finding::failed(subject, error.to_string())
             .advice(format!("millstream log repair --data {}", quoted(directory.path()))),
         Err(error) => Finding::failed(subject, format!("{:#}", anyhow::Error::new(error))),
@@ -54,7 +56,7 @@ async fn on_kafka(settings: &Settings, kafka: &Kafka) -> (Option<KafkaLog>, Vec<
         let subject = format!("topic {topic}");
         findings.push(match log.partitions(&topic).await {
             Ok(partitions) => match unreadable(&log, &topic).await {
-                None => Finding::ok(subject, format!("{} partitions", partitions.len())),
+                None => Finding::ok(subject, numbered(partitions.len(), "partition")),
                 Some(error) => Finding::failed(subject, error.to_string()),
             },
             Err(error) => Finding::failed(subject, error.to_string()),

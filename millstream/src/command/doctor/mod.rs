@@ -3,7 +3,9 @@
 //! It changes nothing that matters: of a bucket it tries every right on keys of its own, which it deletes again; of Kafka it makes the topics that `up` would make, and
 //! writes one notice of nothing. What is secret is never part of what it prints.
 
+mod brokers;
 mod buckets;
+mod files;
 mod finding;
 mod log;
 mod machine;
@@ -14,7 +16,7 @@ use crate::cli::Doctor;
 use crate::config::Settings;
 use crate::config::raw::Notices;
 use crate::directory::Directory;
-use finding::{Finding, Findings};
+use finding::{Finding, Findings, numbered};
 use std::process::ExitCode;
 
 /// Checks everything; the exit code is 1 if something has to be done.
@@ -31,6 +33,12 @@ pub(super) async fn run(options: Doctor) -> anyhow::Result<ExitCode> {
     findings.add(configuration(&settings))?;
     for finding in machine::check(&settings, &directory) {
         findings.add(finding)?;
+    }
+    for finding in files::check(&settings, &directory) {
+        findings.add(finding)?;
+    }
+    for subscriber in &settings.subscribers {
+        findings.add(brokers::check(subscriber).await)?;
     }
     let (log, found) = log::check(&settings, &directory).await;
     for finding in found {
@@ -56,10 +64,12 @@ pub(super) async fn run(options: Doctor) -> anyhow::Result<ExitCode> {
 }
 
 fn configuration(settings: &Settings) -> Finding {
-    let said = format!("right: {} streams, {} reports", settings.streams.len(), settings.reports.len());
+    let (streams, reports) =
+        (numbered(settings.streams.len(), "stream"), numbered(settings.reports.len(), "report"));
+    let said = format!("right: {streams}, {reports}");
     match settings.warnings.len() {
         0 => Finding::ok("configuration", said),
-        count => Finding::warning("configuration", format!("{said}, {count} warnings"))
+        count => Finding::warning("configuration", format!("{said}, {}", numbered(count, "warning")))
             .advice("`millstream check FILE` shows them"),
     }
 }

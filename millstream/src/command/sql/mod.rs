@@ -16,8 +16,11 @@ use std::process::ExitCode;
 pub(super) async fn run(options: Sql) -> anyhow::Result<ExitCode> {
     let text = read_text(&options)?;
     let directory = Directory::new(options.place.data);
-    check_directory(directory.path())?;
     let settings = directory.settings(options.place.config.as_deref())?;
+    // With the log on Kafka and the buckets in a store, nothing lies in it.
+    if directory.holds_data(&settings) {
+        check_directory(directory.path())?;
+    }
     let lakehouse = directory.lakehouse(&settings)?;
     let session = Session::open(&lakehouse, Limits::default()).await.context("failed to start a session")?;
     // Counted before the question is asked: what is committed in between is in the answer and was announced, never the other way round.

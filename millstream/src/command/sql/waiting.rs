@@ -82,7 +82,8 @@ async fn count_kafka(
             Some(table) => Some(table.snapshot().await?),
             None => None,
         };
-        for partition in log.partitions(&stream.name.log_topic()).await? {
+        // A stream into which nothing was written yet may have no topic: a question does not make it.
+        for partition in log.existing(&stream.name.log_topic()).await?.unwrap_or_default() {
             let bounds = log.bounds(&partition).await?;
             waiting.count += beyond(bounds, &partition, snapshot.as_deref());
         }

@@ -171,7 +171,8 @@ mod tests {
 
     fn entry(schema: &'static str, name: &str, url: &str) -> Entry {
         let (kind, url) = ("stream", Url::parse(url).unwrap());
-        Entry { schema, name: name.to_owned(), kind, rows: Some(1), bytes: 1, files: 1, version: 0, url }
+        let (name, gaps) = (name.to_owned(), (Vec::new(), 0));
+        Entry { schema, name, kind, rows: Some(1), bytes: 1, files: 1, version: 0, url, gaps }
     }
 
     fn check(engine: Engine, store: &Store, expected: &str) {

@@ -65,7 +65,7 @@ fn positions(statuses: &[(&str, Status)], now: Micros) -> [Family; 5] {
         Family::gauge("millstream_firehose_lag_messages", "Messages of the log that have no outcome yet");
     let mut freshness = Family::gauge(
         "millstream_firehose_freshness_seconds",
-        "How old the newest committed message is while others wait behind it; 0 while none does",
+        "How long the oldest message has waited that has no outcome yet; 0 while none waits",
     );
     let mut committed = Family::gauge(
         "millstream_firehose_committed_offset",
@@ -78,9 +78,7 @@ fn positions(statuses: &[(&str, Status)], now: Micros) -> [Family; 5] {
         for (partition, progress) in &status.partitions {
             let labels = || [label("stream", stream), label("partition", partition.0)];
             lag.count(labels(), progress.lag());
-            if let Some(age) = progress.freshness(now) {
-                freshness.value(labels(), age.as_secs_f64());
-            }
+            freshness.value(labels(), progress.freshness(now).as_secs_f64());
             if let Some(offset) = progress.committed {
                 committed.count(labels(), u64::try_from(offset.0).unwrap_or_default());
             }

@@ -2,8 +2,10 @@
 
 use super::family::{Family, label};
 use crate::pipeline::Observed;
+use millstream_model::time::Micros;
 use millstream_transform::processor::{ReportPhase, Status};
 use std::ops::Deref;
+use std::time::Duration;
 
 /// What may be done about a report, in the words of the label `phase`.
 const PHASES: [(ReportPhase, &str); 4] = [
@@ -13,9 +15,34 @@ const PHASES: [(ReportPhase, &str); 4] = [
     (ReportPhase::Retrying, "retrying"),
 ];
 
-pub(super) fn families(observed: &Observed) -> Vec<Family> {
+pub(super) fn families(observed: &Observed, now: Micros) -> Vec<Family> {
     let Some(status) = &observed.processor else { return Vec::new() };
-    of(status.borrow().deref())
+    let mut families = of(status.borrow().deref());
+    families.extend(behind(status.borrow().deref(), now));
+    families
+}
+
+/// How far reports are behind their sources.
+fn behind(status: &Status, now: Micros) -> [Family; 2] {
+    let mut latest = Family::gauge(
+        "millstream_report_source_latest_version",
+        "Latest version of a report's source, as of the last look at it",
+    );
+    let mut since = Family::gauge(
+        "millstream_report_since_current_seconds",
+        "Time since a report was last seen to show the latest version of its sources",
+    );
+    for (name, report) in &status.reports {
+        for (table, version) in &report.latest {
+            let labels = [label("report", name), label("source", table)];
+            latest.count(labels, u64::try_from(*version).unwrap_or_default());
+        }
+        if let Some(at) = report.current_at {
+            let age = Duration::from_micros(u64::try_from(now.0.saturating_sub(at.0)).unwrap_or_default());
+            since.value([label("report", name)], age.as_secs_f64());
+        }
+    }
+    [latest, since]
 }
 
 fn of(status: &Status) -> Vec<Family> {

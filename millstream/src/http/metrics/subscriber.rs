@@ -18,7 +18,7 @@ pub(super) fn families(observed: &Observed) -> Vec<Family> {
             status.in_flight as u64
         }),
     ];
-    let counters: [(&str, &str, Number); 6] = [
+    let counters: [(&str, &str, Number); 7] = [
         ("millstream_subscriber_connections", "Connections that the broker accepted", |status| {
             status.generation
         }),
@@ -34,6 +34,11 @@ pub(super) fn families(observed: &Observed) -> Vec<Family> {
             "millstream_subscriber_retained_messages",
             "Retained messages that only came because of a reconnect, and were dropped",
             |status| status.retained_dropped,
+        ),
+        (
+            "millstream_subscriber_unwanted_messages",
+            "Messages of subscriptions that are not configured any more, and were dropped",
+            |status| status.unwanted_dropped,
         ),
         ("millstream_subscriber_lost_messages", "Messages of QoS 0 that the log did not take", |status| {
             status.lost

@@ -17,6 +17,7 @@ fn observed() -> Observed {
         next: Offset(9),
         received_at: Some(Micros(1_700_000_000_000_000)),
         committed_at: None,
+        waiting_since: None,
     };
     let firehose = firehose::Status {
         phase: Phase::Retrying,
@@ -32,6 +33,8 @@ fn observed() -> Observed {
         phase: ReportPhase::Current,
         version: Some(3),
         sources: BTreeMap::from([("telemetry".to_owned(), 7)]),
+        latest: BTreeMap::from([("telemetry".to_owned(), 9)]),
+        current_at: Some(Micros(i64::MAX)),
         ..ReportStatus::default()
     };
     let reports = BTreeMap::from([("daily".parse().unwrap(), report)]);
@@ -116,11 +119,14 @@ fn the_text_is_what_prometheus_reads() {
     assert!(types.len() > 45, "{types:?}");
     let has = |line: &str| assert!(text.lines().any(|own| own == line), "no {line} in\n{text}");
     has("millstream_firehose_lag_messages{stream=\"telemetry\",partition=\"0\"} 4.0");
+    has("millstream_firehose_freshness_seconds{stream=\"telemetry\",partition=\"0\"} 0.0");
     has("millstream_firehose_messages_total{stream=\"telemetry\",partition=\"0\"} 5.0");
     has("millstream_firehose_phase{stream=\"telemetry\",phase=\"retrying\"} 1.0");
     has("millstream_firehose_phase{stream=\"telemetry\",phase=\"running\"} 0.0");
     has("millstream_firehose_mismatches_total{stream=\"telemetry\",column=\"a \\\"b\\\"\\\\\\n\"} 2.0");
     has("millstream_report_source_version{report=\"daily\",source=\"telemetry\"} 7.0");
+    has("millstream_report_source_latest_version{report=\"daily\",source=\"telemetry\"} 9.0");
+    has("millstream_report_since_current_seconds{report=\"daily\"} 0.0");
     has("millstream_stage_ready{stage=\"firehose\"} 0.0");
     has("millstream_gateway_acknowledged_messages_total 0.0");
 }

@@ -21,43 +21,43 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// A world whose topic has one partition, and so many messages in it.
-async fn one(seed: u64, messages: i64) -> World {
+pub(super) async fn one(seed: u64, messages: i64) -> World {
     let mut world = World::new(seed);
     world.log = MemoryLog::new(1);
     send(&mut world, 0..messages).await;
     world
 }
 
-async fn send(world: &mut World, seconds: std::ops::Range<i64>) {
+pub(super) async fn send(world: &mut World, seconds: std::ops::Range<i64>) {
     for seconds in seconds {
         world.send("d1", r#"{"a":1}"#, seconds, Fate::Readings(1)).await;
     }
 }
 
-fn partition(world: &World, number: i32) -> TopicPartition {
+pub(super) fn partition(world: &World, number: i32) -> TopicPartition {
     TopicPartition { topic: world.topic(), partition: Partition(number) }
 }
 
-async fn trim(world: &World, before: i64) {
+pub(super) async fn trim(world: &World, before: i64) {
     let place = partition(world, 0);
     world.log.trim(&place, Offset(before)).await.unwrap();
 }
 
-fn accepting(world: &World, shutdown: CancellationToken) -> (Work, watch::Receiver<Status>) {
+pub(super) fn accepting(world: &World, shutdown: CancellationToken) -> (Work, watch::Receiver<Status>) {
     let (mut work, seen) = work(world, world.ingestion(), shutdown);
     work.settings.accept_gap = true;
     (work, seen)
 }
 
 /// Commits what the log holds, and accepts what it does not.
-async fn accept(world: &World) -> Status {
+pub(super) async fn accept(world: &World) -> Status {
     let (work, seen) = accepting(world, stopped());
     work.run().await.unwrap();
     seen.borrow().clone()
 }
 
 /// The gaps of the stream's table without the time of their acceptance.
-async fn listed(world: &World) -> Vec<(i64, i32, i64, Option<i64>, GapReason)> {
+pub(super) async fn listed(world: &World) -> Vec<(i64, i32, i64, Option<i64>, GapReason)> {
     let snapshot = table(world, "telemetry").await.snapshot().await.unwrap();
     let short = |gap: Gap| {
         assert_eq!(gap.log_topic, world.topic().to_string());
@@ -66,12 +66,12 @@ async fn listed(world: &World) -> Vec<(i64, i32, i64, Option<i64>, GapReason)> {
     gaps(&snapshot).into_iter().map(short).collect()
 }
 
-async fn epoch(world: &World) -> Option<String> {
+pub(super) async fn epoch(world: &World) -> Option<String> {
     let snapshot = table(world, "telemetry").await.snapshot().await.unwrap();
     snapshot.property(EPOCH).map(str::to_owned)
 }
 
-async fn rows(world: &World) -> usize {
+pub(super) async fn rows(world: &World) -> usize {
     origins(&world.ingestion(), "telemetry").await.len()
 }
 
@@ -197,7 +197,11 @@ async fn a_log_that_has_lost_its_end_is_not_read_twice() {
         let now = (Utc::now().timestamp_micros() - START) / 1_000_000;
         send(&mut world, now + 60..now + 60 + since).await;
         accept(&world).await;
-        assert_eq!(listed(&world).await, [(0, 0, 20, None, GapReason::LostEnd)]);
+        // The third flush ended behind the cut: there is nothing to compare its records with.
+        assert_eq!(
+            listed(&world).await,
+            [(0, 0, 10, Some(11), GapReason::Uncompared), (0, 0, 20, None, GapReason::LostEnd)]
+        );
         assert_eq!(rows(&world).await, 20 + usize::try_from(since).unwrap());
         assert_eq!(epoch(&world).await.as_deref(), Some("1"));
         drain(&world).await.unwrap();

@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// Devices whose messages go to partitions 0, 1 and 2 of a topic that has three.
-async fn three(seed: u64) -> (World, [String; 3]) {
+pub(super) async fn three(seed: u64) -> (World, [String; 3]) {
     let mut world = World::new(seed);
     world.log = MemoryLog::new(3);
     let mut devices: [Option<String>; 3] = [None, None, None];
@@ -42,14 +42,14 @@ async fn part(world: &World, numbers: &[i32]) -> Vec<TopicPartition> {
 }
 
 async fn own(world: &World, work: &Work, numbers: &[i32]) -> claim::Owned {
-    match claim::own(work, &part(world, numbers).await).await.unwrap() {
+    match claim::own(work, &part(world, numbers).await, None).await.unwrap() {
         Step::Done(owned) => owned,
         Step::Lost(why) => panic!("lost: {why}"),
     }
 }
 
 /// A worker that is dealt its share.
-fn dealt(
+pub(super) fn dealt(
     world: &World,
     bucket: Bucket,
     stop: CancellationToken,

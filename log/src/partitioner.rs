@@ -42,6 +42,15 @@ mod tests {
         check("a-little-bit-longer-string", -1_486_304_829);
         check("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971);
         check("abc", 479_470_107);
+        // And those that librdkafka compares itself with the Java client by.
+        check("", 0x106e_08d9);
+        check("4", 0x5a4b_5ca1);
+        check("34", 0x8739_30da_u32 as i32);
+        check("234", 0xe7c0_09ca_u32 as i32);
+        check("1234", 0x9fc9_7b14_u32 as i32);
+        check("kafka", 0xd067_cf64_u32 as i32);
+        check("giberish123456789", 0x8f55_2b0c_u32 as i32);
+        check("PreAmbleWillBeRemoved,ThePrePartThatIs", 0x7842_4f1c);
     }
 
     #[test]
