@@ -117,7 +117,7 @@ impl Member {
         topic: &LogTopic,
         group: &str,
     ) -> Result<(Self, Chair), LogError> {
-        let (member, seat, left) = Self::sit_down(settings, topic, group)?;
+        let (member, mut seat, left) = Self::sit_down(settings, topic, group)?;
         let ending = Arc::clone(&member.ending);
         let thread = thread::Builder::new().name("kafka-member".to_owned()).spawn(move || seat.run());
         let thread = thread.map_err(|error| LogError::Broker {
@@ -247,7 +247,7 @@ impl Membership for Member {
 }
 
 impl Seat {
-    fn run(mut self) {
+    fn run(&mut self) {
         while !self.ending.load(Ordering::SeqCst) {
             if let Some(Err(error)) = self.consumer.poll(LISTEN) {
                 self.trouble(&error);
@@ -453,6 +453,17 @@ mod tests {
         assert_eq!(assigned(&seat), [1, 2]);
         seat.give_up();
         assert_eq!(assigned(&seat), [2]);
+    }
+
+    #[test]
+    fn a_member_that_leaves_gives_up_what_its_holder_has_not_let_go() {
+        let (member, mut seat) = seat();
+        take(&seat.consumer, &mut list(&seat.topic, &[0, 1])).unwrap();
+        seat.grant(Wish::Took(vec![0, 1]));
+        seat.grant(Wish::GiveUp(vec![0, 1]));
+        drop(member);
+        seat.run();
+        assert_eq!(assigned(&seat), [0; 0]);
     }
 
     #[test]
