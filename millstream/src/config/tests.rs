@@ -1,10 +1,10 @@
-//! What a user of the configuration relies on.
+//! What a user of the configuration relies on. One file, because it is one long table of what is wrong and what is said of it.
 
 use super::load::load;
 use super::log::LogChoice;
 use super::problem::{Problem, Weight};
 use super::{DEFAULTS, Settings};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 fn parse(text: &str) -> Result<Settings, Vec<Problem>> {
@@ -50,6 +50,19 @@ fn the_commented_keys_exist() {
     let LogChoice::Kafka(kafka) = settings.log else { panic!("{:?}", settings.log) };
     assert_eq!((kafka.brokers(), kafka.group.as_str()), ("kafka:9092", "millstream"));
     assert!(settings.gateway.tls.is_some());
+}
+
+/// And there is no key that the printed file does not name.
+#[test]
+fn every_key_is_printed() {
+    let fields = include_str!("raw.rs")
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("pub(crate) ")?.split_once(": "));
+    let keys: Vec<&str> = fields.map(|(key, _)| if key == "kind" { "type" } else { key }).collect();
+    assert!(keys.len() > 80, "{keys:?}");
+    let words: HashSet<&str> = DEFAULTS.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    let silent: Vec<_> = keys.iter().filter(|key| !words.contains(**key)).collect();
+    assert!(silent.is_empty(), "{silent:?}");
 }
 
 /// Key, line and column, what is wrong, and the hint.

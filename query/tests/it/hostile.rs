@@ -1,5 +1,5 @@
 //! Statements that want something else than an answer, or an answer without end: each comes to its end, nothing but the tables is read, nothing is written, and
-//! the session goes on.
+//! the session goes on. One file, because it is the lists of these statements.
 
 use crate::fixture::{FIRST_DAY, append, readings, table, telemetry_schema};
 use millstream_lake::Bucket;

@@ -1,4 +1,4 @@
-//! A report equals its SQL over its source, whatever notices say and whoever else works.
+//! A report equals its SQL over its source, whatever notices say and whoever else works. One file, because all of it stands on the same small world.
 
 use super::refresh::{Look, Refreshed, replace};
 use super::scope::scope;
