@@ -10,6 +10,11 @@ test *arguments:
 river:
     MILLSTREAM_RIVER_LINES=311228 cargo test --workspace --test it -- river::a_fleet --nocapture
 
+# What it takes, of a release build: `just bench freshness`, `just bench growth`. Both say what they measure; their files in benches/ say which options there are.
+bench name *arguments:
+    cargo build --release --workspace --bin millstream
+    cargo bench --profile release --workspace --bench {{name}} -- {{arguments}}
+
 # All stages in one process, on ./millstream-data.
 up *arguments:
     cargo run --release -- up {{arguments}}

@@ -72,6 +72,8 @@ pub(crate) mod tests {
             date: DatePartition::Day,
             files: CloseRule { after: Duration::from_secs(60), size: 1, idle: Duration::from_secs(2) },
             start: Start::Refuse,
+            sequence: None,
+            keep: None,
         })
     }
 

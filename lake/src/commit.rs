@@ -84,7 +84,7 @@ impl Table {
             }
             *tried = None;
         }
-        if let Some(outcome) = plan.refusal(&latest)? {
+        if let Some(outcome) = plan.refusal(&latest, Utc::now().timestamp_millis())? {
             return Ok(Attempt::Done(outcome));
         }
         let version = latest.version() + 1;
@@ -163,7 +163,8 @@ fn operation(plan: &Plan, latest: &Snapshot, new_columns: Vec<StructField>) -> D
     match plan.operation {
         Operation::Append | Operation::Redo => write(SaveMode::Append),
         Operation::Replace => write(SaveMode::Overwrite),
-        Operation::Compact => DeltaOperation::Optimize { predicate: None, target_size: 0 },
+        Operation::Compact | Operation::Lease => DeltaOperation::Optimize { predicate: None, target_size: 0 },
+        Operation::Retire => DeltaOperation::Delete { predicate: None },
         Operation::Schema if new_columns.is_empty() => {
             DeltaOperation::SetTableProperties { properties: plan.properties.clone().into_iter().collect() }
         }

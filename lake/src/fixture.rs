@@ -84,7 +84,7 @@ pub(crate) fn file(name: &str) -> NewFile {
         partition_values: BTreeMap::from([("date".to_owned(), Some("2026-11-21".to_owned()))]),
         stats: r#"{"numRecords":1,"minValues":{"_offset":1},"maxValues":{"_offset":7},"nullCount":{"_offset":0}}"#.to_owned(),
         tags: BTreeMap::from([("closed".to_owned(), "size".to_owned())]),
-        modified_ms: 1,
+        modified_ms: chrono::Utc::now().timestamp_millis(),
     }
 }
 

@@ -3,7 +3,9 @@
 //! A [`Bucket`] is an object store that has been probed; a [`Table`] is one Delta table in it: read by [`Snapshot`], filled by [`Table::write`] (files that
 //! nobody sees yet) and [`Table::commit`] (the one step that makes them rows). Neighbours: `transform` writes, `query` reads through `provider`.
 //!
-//! Nothing here knows a stream, a reading or the log, spawns a task, cleans the log of a table, or deletes a data file.
+//! [`upkeep`] keeps tables small, quick to open and free of what nobody needs.
+//!
+//! Nothing here knows a stream, a reading or the log, or spawns a task; only `upkeep` removes data files or commits.
 
 mod bucket;
 mod commit;
@@ -15,6 +17,8 @@ mod error;
 pub mod faults;
 #[cfg(test)]
 mod fixture;
+mod grow;
+pub mod ledger;
 pub mod permissions;
 mod plan;
 mod probe;
@@ -28,13 +32,15 @@ mod stats;
 mod suite;
 mod summary;
 mod table;
+pub mod upkeep;
 mod write;
 
 pub use bucket::Bucket;
 pub use create::TableDefinition;
 pub use datafile::{DataFile, NewFile};
 pub use error::LakeError;
-pub use plan::{Operation, Outcome, Plan};
+pub use grow::{GrowError, grow};
+pub use plan::{Operation, Outcome, Plan, UPLOAD_AGE_MAX};
 pub use snapshot::Snapshot;
 pub use stats::FileStats;
 pub use summary::CommitSummary;

@@ -6,9 +6,14 @@ use object_store::path::Path;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A property that would make a table forget its fences.
 pub(crate) const FORBIDDEN_PROPERTY: &str = "delta.setTransactionRetentionDuration";
+
+/// Files that were uploaded longer ago than this are not committed any more: whoever removes uploads that were never committed waits twice as long
+/// ([`crate::upkeep::SAFE_AGE_MIN`]), so that the two never meet. No upload is on its way for hours; one that is so old waited for a store that was away.
+pub const UPLOAD_AGE_MAX: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// Why a commit is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -24,6 +29,10 @@ pub enum Operation {
     Compact,
     /// New rows, decided on by another table's commit.
     Redo,
+    /// Rows that have been kept as long as they shall be.
+    Retire,
+    /// Nothing of the table itself: who looks after it for the next time.
+    Lease,
 }
 
 /// What is to be committed.
@@ -39,6 +48,8 @@ pub struct Plan {
     pub set: BTreeMap<String, i64>,
     /// Files that become part of the table.
     pub adds: Vec<NewFile>,
+    /// Files of another table that are to be committed there because this commit says so ([`Operation::Redo`]): from then on they are held, however long that takes.
+    pub promises: Vec<NewFile>,
     /// Files that cease to be part of it. They need `on_snapshot`, and the caller fences them by the table's `maint` txn ([`crate::Table::maintenance_app`]).
     pub removes: Vec<DataFile>,
     /// Whether the rows of the table change; false when they are only arranged anew.
@@ -74,6 +85,11 @@ pub enum Outcome {
     },
     /// The table is no longer what it was planned on: plan anew. Nothing was committed.
     Moved,
+    /// A file waited for longer than [`UPLOAD_AGE_MAX`] and may be removed as one that nobody committed: upload anew. Nothing was committed.
+    Stale {
+        /// The file.
+        path: String,
+    },
 }
 
 impl Plan {
@@ -101,7 +117,7 @@ impl Plan {
     }
 
     /// Why the plan cannot be committed on top of this version, if it cannot.
-    pub(crate) fn refusal(&self, latest: &Snapshot) -> Result<Option<Outcome>, LakeError> {
+    pub(crate) fn refusal(&self, latest: &Snapshot, now_ms: i64) -> Result<Option<Outcome>, LakeError> {
         for (app, &expected) in &self.expect {
             let found = latest.txn(app);
             if found != expected {
@@ -115,6 +131,9 @@ impl Plan {
         if moved {
             return Ok(Some(Outcome::Moved));
         }
+        if let Some(path) = self.stale(now_ms) {
+            return Ok(Some(Outcome::Stale { path: path.to_owned() }));
+        }
         let adds: HashSet<&str> = self.adds.iter().map(|file| file.path.as_str()).collect();
         match latest.files().iter().find(|file| adds.contains(file.path.as_str())) {
             Some(file) => Err(LakeError::Refused {
@@ -124,6 +143,16 @@ impl Plan {
             }),
             None => Ok(None),
         }
+    }
+
+    /// A file that is too old to be committed. What another table's commit decided on is held by that commit, however old it is.
+    fn stale(&self, now_ms: i64) -> Option<&str> {
+        if self.operation == Operation::Redo {
+            return None;
+        }
+        let oldest = now_ms.saturating_sub(i64::try_from(UPLOAD_AGE_MAX.as_millis()).unwrap_or(i64::MAX));
+        let mut uploads = self.adds.iter().chain(&self.promises);
+        uploads.find(|file| file.modified_ms < oldest).map(|file| file.path.as_str())
     }
 
     fn finds_removes(&self, latest: &Snapshot) -> bool {

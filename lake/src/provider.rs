@@ -51,7 +51,7 @@ pub struct SnapshotProvider {
     snapshot: Arc<Snapshot>,
     store: Arc<dyn ObjectStore>,
     store_url: ObjectStoreUrl,
-    /// The columns as the table has them.
+    /// The columns as the table has them, or will have them.
     schema: SchemaRef,
     /// The columns as files have them, and behind them the partition columns.
     layout: TableSchema,
@@ -62,22 +62,30 @@ impl SnapshotProvider {
     /// All rows of the version.
     #[must_use]
     pub fn new(bucket: &Bucket, snapshot: Arc<Snapshot>, table: &Table) -> Arc<Self> {
-        Arc::new(Self::over(bucket, snapshot, table, None))
+        let schema = snapshot.schema();
+        Arc::new(Self::over(bucket, snapshot, table, schema, None))
+    }
+
+    /// All rows of the version, with columns that the table has not yet: they are null. `schema` is the table's, grown by them.
+    #[must_use]
+    pub fn widened(bucket: &Bucket, snapshot: Arc<Snapshot>, table: &Table, schema: &SchemaRef) -> Arc<Self> {
+        Arc::new(Self::over(bucket, snapshot, table, Arc::clone(schema), None))
     }
 
     /// Only the rows whose partition column `date` is one of `dates` (days since 1970-01-01). A table that has no such partition column has none.
     #[must_use]
     pub fn of_dates(bucket: &Bucket, snapshot: Arc<Snapshot>, table: &Table, dates: &[i32]) -> Arc<Self> {
-        Arc::new(Self::over(bucket, snapshot, table, Some(dates.iter().copied().collect())))
+        let schema = snapshot.schema();
+        Arc::new(Self::over(bucket, snapshot, table, schema, Some(dates.iter().copied().collect())))
     }
 
     fn over(
         bucket: &Bucket,
         snapshot: Arc<Snapshot>,
         table: &Table,
+        schema: SchemaRef,
         only_dates: Option<BTreeSet<i32>>,
     ) -> Self {
-        let schema = snapshot.schema();
         let layout = layout(&schema, snapshot.partition_by());
         let store = bucket.table_store(table.name());
         Self { store_url: store_url(bucket, table.name()), snapshot, store, schema, layout, only_dates }

@@ -2,7 +2,7 @@
 //!
 //! A snapshot is made by replaying the log once (`refresh`) and from then on by applying the commits that follow, one by one.
 
-use crate::{DataFile, LakeError, schema};
+use crate::{DataFile, LakeError, NewFile, schema};
 use arrow::datatypes::{Schema, SchemaRef};
 use deltalake_core::kernel::{Action, Metadata, Protocol};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -99,6 +99,15 @@ impl Snapshot {
     #[must_use]
     pub fn files(&self) -> &[DataFile] {
         &self.files
+    }
+
+    /// This version with files beside its own that a commit will add: what it will be like, for whoever knows that commit.
+    #[must_use]
+    pub fn with_added(&self, files: &[NewFile]) -> Self {
+        let added = files.iter().map(|file| DataFile::added(file.to_add(true), &self.schema));
+        let mut with = self.clone();
+        with.files.extend(added);
+        with
     }
 
     pub(crate) fn metadata(&self) -> &Metadata {

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, OnceLock};
 
 /// Between what the values of a file lie. Parsed when it is first asked for, and then shared by every clone.
@@ -73,6 +74,18 @@ impl FileStats {
     #[must_use]
     pub fn max(&self, column: &str) -> Option<&ScalarValue> {
         self.columns().get(column)?.max.as_ref()
+    }
+
+    /// Between which instants the values of a column lie, in microseconds since 1970; `None` where that is not known of both ends.
+    #[must_use]
+    pub fn instants(&self, column: &str) -> Option<RangeInclusive<i64>> {
+        match (self.min(column)?, self.max(column)?) {
+            (
+                ScalarValue::TimestampMicrosecond(Some(min), _),
+                ScalarValue::TimestampMicrosecond(Some(max), _),
+            ) => Some(*min..=*max),
+            _ => None,
+        }
     }
 
     /// How many rows are null in the column.
@@ -186,6 +199,8 @@ mod tests {
         assert_eq!(stats.rows(), Some(3));
         assert_eq!(stats.min("ts"), Some(&instant(1_795_240_800_123_456)));
         assert_eq!(stats.max("ts"), Some(&instant(1_795_240_800_500_999)));
+        assert_eq!(stats.instants("ts"), Some(1_795_240_800_123_456..=1_795_240_800_500_999));
+        assert_eq!((stats.instants("n"), stats.instants("date")), (None, None));
         assert_eq!(stats.min("device_id"), Some(&ScalarValue::from("a")));
         assert_eq!(stats.max("n"), Some(&ScalarValue::Int64(Some(9_007_199_254_740_993))));
         assert_eq!(stats.min("temp"), Some(&ScalarValue::Float64(Some(-1.0))));

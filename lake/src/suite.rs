@@ -4,6 +4,7 @@ mod commits;
 mod doubt;
 mod files;
 mod objects;
+mod upkeep;
 
 use crate::Bucket;
 use crate::s3::S3Settings;
@@ -142,5 +143,7 @@ suite! {
             a_file_larger_than_a_part_arrives_whole
             when_one_of_several_files_fails_no_parts_of_any_stay
             a_query_reads_what_was_committed;
+        upkeep:
+            small_files_become_one_and_what_nobody_needs_is_removed;
     }
 }

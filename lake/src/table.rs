@@ -1,5 +1,7 @@
 //! One Delta table of a bucket, and the ways to look at it.
 
+mod origin;
+
 use crate::refresh::Latest;
 use crate::{Bucket, CommitSummary, LakeError, Snapshot, bucket};
 use bytes::Bytes;
@@ -233,22 +235,7 @@ impl Table {
         // They stand in a checkpoint, which does not say where they came from; what was moved after it is known.
         let checkpoint = self.known_checkpoint().await;
         let newest = checkpoint.map_or(snapshot.version(), |version| version.min(snapshot.version()));
-        let mut earlier = stream::iter((0..=newest).rev())
-            .map(|version| async move { self.actions(version).await.map(|actions| (version, actions)) })
-            .buffered(READ_AHEAD);
-        while let Some((version, actions)) = earlier.try_next().await? {
-            for action in actions.iter().flatten() {
-                if let Action::Txn(txn) = action
-                    && wanted.get(txn.app_id.as_str()) == Some(&txn.version)
-                {
-                    wanted.remove(txn.app_id.as_str());
-                    found.insert(txn.app_id.clone(), version);
-                }
-            }
-            if actions.is_none() || wanted.is_empty() {
-                break;
-            }
-        }
+        origin::find(self, newest, wanted, &mut found).await?;
         Ok(found)
     }
 
@@ -275,11 +262,16 @@ impl Table {
     /// # Errors
     /// As [`Table::checkpoint`] and [`Table::snapshot`].
     pub async fn checkpoint_if_due(&self) -> Result<bool, LakeError> {
-        let version = self.seen().await?.version();
-        if version - self.known_checkpoint().await.unwrap_or(0) < CHECKPOINT_EVERY {
+        if !self.checkpoint_is_due().await? {
             return Ok(false);
         }
         self.checkpoint().await.map(|()| true)
+    }
+
+    /// Whether [`Table::checkpoint_if_due`] would write one.
+    pub(crate) async fn checkpoint_is_due(&self) -> Result<bool, LakeError> {
+        let version = self.seen().await?.version();
+        Ok(version - self.known_checkpoint().await.unwrap_or(0) >= CHECKPOINT_EVERY)
     }
 
     /// Work that would hold up the runtime.

@@ -4,8 +4,11 @@
 
 mod arrange;
 mod encode;
+mod inflow;
 mod measure;
 mod upload;
+
+pub(crate) use inflow::Inflow;
 
 use crate::table::Table;
 use crate::{LakeError, NewFile, Snapshot};
@@ -88,12 +91,14 @@ impl Table {
     }
 
     async fn write_file(&self, slice: arrange::Slice, options: &WriteOptions) -> Result<NewFile, LakeError> {
-        let path = Path::from(format!("{}part-{}.zstd.parquet", slice.folder(), Uuid::new_v4()));
         let arrange::Slice { partition_values, rows } = slice;
+        let path = new_path(&partition_values);
         let measured = rows.clone();
         let stats = self.blocking(move || measure::measure(&measured)).await?;
         let count = rows.num_rows() as u64;
-        let size = upload::upload(self, &path, rows, options).await?;
+        let how = options.clone();
+        let encode = move |out: upload::Chunks| encode::encode(&rows, &how, out);
+        let (size, ()) = upload::upload(self, &path, encode).await?;
         Ok(NewFile {
             path: path.to_string(),
             size,
@@ -104,6 +109,26 @@ impl Table {
             modified_ms: Utc::now().timestamp_millis(),
         })
     }
+}
+
+/// What the names of our files begin and end with; a UUID is between them.
+const NAME: (&str, &str) = ("part-", ".zstd.parquet");
+
+/// A name that no file has, in the folder of its partition.
+fn new_path(partition_values: &BTreeMap<String, Option<String>>) -> Path {
+    let (begin, end) = NAME;
+    Path::from(format!("{}{begin}{}{end}", arrange::folder(partition_values), Uuid::new_v4()))
+}
+
+/// Whether a file has a name, and lies in a folder, that [`Table::write`] may have given it.
+pub(crate) fn is_ours(path: &str, partition_by: &[String]) -> bool {
+    let mut folders = path.split('/');
+    let name = folders.next_back().and_then(|name| name.strip_prefix(NAME.0)?.strip_suffix(NAME.1));
+    let placed = partition_by.len() == folders.clone().count()
+        && folders.all(|folder| {
+            folder.split_once('=').is_some_and(|(column, _)| partition_by.iter().any(|known| known == column))
+        });
+    placed && name.is_some_and(|name| name.len() == 36 && Uuid::try_parse(name).is_ok())
 }
 
 /// What of the batch is not the table's, if anything.

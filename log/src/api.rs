@@ -29,6 +29,12 @@ pub trait Log: Send + Sync + Debug {
     /// If the topic cannot be made or looked up.
     async fn partitions(&self, topic: &LogTopic) -> Result<Vec<TopicPartition>, LogError>;
 
+    /// The partitions of a topic, in order; `None` if there is no such topic, which is not made then. For those who only look.
+    ///
+    /// # Errors
+    /// If the topic cannot be looked up.
+    async fn existing(&self, topic: &LogTopic) -> Result<Option<Vec<TopicPartition>>, LogError>;
+
     /// Gives the records their places in the order, behind all earlier calls, and returns at once with what will resolve when they are durable.
     /// Waits only for room. Cancel-safe: a call that was dropped before it returned has appended nothing.
     ///

@@ -27,6 +27,7 @@ pub(crate) trait Subject: Sync {
 
 /// Runs the whole suite. Each promise has a topic of its own.
 pub(crate) async fn check(subject: &dyn Subject) {
+    looking_makes_no_topic(subject).await;
     a_new_topic_has_empty_partitions(subject).await;
     records_come_back_as_they_were_appended(subject).await;
     order_is_the_order_of_the_calls(subject).await;
@@ -77,6 +78,16 @@ async fn one_partition(log: &dyn Log, topic: &LogTopic) -> TopicPartition {
     let position = append(log, topic, vec![record("device", "the first")]).await[0];
     assert_eq!(position.offset, Offset::ZERO, "offsets begin at 0");
     TopicPartition { topic: topic.clone(), partition: position.partition }
+}
+
+async fn looking_makes_no_topic(subject: &dyn Subject) {
+    let log = subject.reopen().await;
+    let topic = subject.topic("looked");
+    for _ in 0..2 {
+        assert_eq!(log.existing(&topic).await.unwrap(), None);
+    }
+    let partitions = log.partitions(&topic).await.unwrap();
+    assert_eq!(log.existing(&topic).await.unwrap(), Some(partitions));
 }
 
 async fn a_new_topic_has_empty_partitions(subject: &dyn Subject) {

@@ -11,6 +11,7 @@ mod frame;
 mod health;
 mod layout;
 mod membership;
+mod onlooker;
 mod partition;
 mod peek;
 mod reader;
@@ -22,6 +23,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use onlooker::Onlooker;
 pub use peek::Peek;
 pub use repair::{LOST, Repair, RepairReport, repair};
 
@@ -193,6 +195,13 @@ impl Log for EmbeddedLog {
     async fn partitions(&self, topic: &LogTopic) -> Result<Vec<TopicPartition>, LogError> {
         let partitions = self.topic(topic).await?;
         Ok(partitions.iter().map(|partition| partition.name.clone()).collect())
+    }
+
+    async fn existing(&self, topic: &LogTopic) -> Result<Option<Vec<TopicPartition>>, LogError> {
+        let names = |partitions: Vec<Arc<Partition>>| {
+            partitions.iter().map(|partition| partition.name.clone()).collect()
+        };
+        Ok(self.known(topic).map(names))
     }
 
     async fn append(&self, topic: &LogTopic, records: Vec<Record>) -> Result<Pending, LogError> {

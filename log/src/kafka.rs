@@ -141,14 +141,6 @@ impl KafkaLog {
         Err(attempt.silence("no answer in time"))
     }
 
-    /// The partitions of a topic as it is now; `None` if it does not exist. For those who only look: nothing is made, and nothing is checked.
-    ///
-    /// # Errors
-    /// If no broker answers, or one refuses us.
-    pub async fn existing(&self, topic: &LogTopic) -> Result<Option<Vec<TopicPartition>>, LogError> {
-        Ok(self.0.topics.existing(topic).await?.map(|count| numbered(topic, count)))
-    }
-
     /// Begins to try something, so that its failure can say what it was.
     pub(crate) fn attempt(&self, action: String) -> Attempt<'_> {
         Attempt::to(action, &self.0.settings, self.0.producer.voice())
@@ -225,6 +217,11 @@ fn check(records: &[Record], limit: usize) -> Result<(), LogError> {
 impl Log for KafkaLog {
     async fn partitions(&self, topic: &LogTopic) -> Result<Vec<TopicPartition>, LogError> {
         Ok(numbered(topic, self.0.topics.partitions(topic).await?))
+    }
+
+    /// As the topic is now: nothing is made, and nothing is checked.
+    async fn existing(&self, topic: &LogTopic) -> Result<Option<Vec<TopicPartition>>, LogError> {
+        Ok(self.0.topics.existing(topic).await?.map(|count| numbered(topic, count)))
     }
 
     async fn append(&self, topic: &LogTopic, records: Vec<Record>) -> Result<Pending, LogError> {

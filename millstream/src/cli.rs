@@ -41,12 +41,17 @@ pub(crate) enum Command {
     Process(Stage),
     /// Run one stage: answer SQL over HTTP. As many processes as you like.
     Serve(Stage),
-    /// Ask with SQL.
+    /// Ask with SQL: the server that runs on the data directory, or, where none does, the tables themselves.
     Sql(Sql),
     /// Publish readings from CSV or NDJSON files to an MQTT broker.
     Replay(Box<Replay>),
     /// List the tables, or print what makes them known to another engine.
     Tables(Tables),
+    /// See how far the reports are, bring them up to date, or compute them anew. Safe beside everything that runs.
+    #[command(subcommand)]
+    Report(Report),
+    /// Look after the tables now: merge small files, retire what was kept long enough, remove what nobody needs. Safe beside everything that runs.
+    Maintain(Maintain),
     /// Check a configuration file, and say line and key of what is wrong.
     Check(Check),
     /// Look at everything that Millstream needs, and say what is missing: the directory, the log, each right on the buckets, the store's notices.
@@ -141,6 +146,21 @@ pub(crate) struct Sql {
     /// How the answer looks.
     #[arg(long, value_enum, default_value_t = Format::Box)]
     pub(crate) format: Format,
+    /// Ask committed files only, without what is acknowledged and not in files yet.
+    #[arg(long)]
+    pub(crate) no_tail: bool,
+    /// Ask this server, by http:// or https://, instead of the one that runs on the data directory.
+    #[arg(long, value_name = "URL", env = "MILLSTREAM_SERVER", help_heading = "Who answers")]
+    pub(crate) server: Option<String>,
+    /// Open the tables here, even if a server runs on the data directory.
+    #[arg(long, conflicts_with = "server", help_heading = "Who answers")]
+    pub(crate) local: bool,
+    /// A file with the token that the server wants, instead of the one in MILLSTREAM_TOKEN or in the configuration, http.token.
+    #[arg(long, value_name = "FILE", help_heading = "Who answers")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Check the server's certificate by these authorities (PEM), not by the system's.
+    #[arg(long, value_name = "FILE", requires = "server", help_heading = "Who answers")]
+    pub(crate) ca: Option<PathBuf>,
 }
 
 /// How an answer looks.
@@ -156,6 +176,46 @@ pub(crate) enum Format {
     Ndjson,
     /// A table for a document.
     Markdown,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Report {
+    /// List the reports: what each shows, how it is kept, and why it fails.
+    List(ReportList),
+    /// Bring reports up to date now, and before them those that they read.
+    Run(ReportRun),
+    /// Compute reports anew, whatever they show, but for dates that were retired in their source.
+    Rebuild(ReportRun),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportList {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportRun {
+    /// The reports; all by default.
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Maintain {
+    /// The tables, as in `telemetry` or `reporting.hourly`; all by default.
+    #[arg(value_name = "TABLE")]
+    pub(crate) tables: Vec<String>,
+    /// Say what would be done, and change nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) place: Place,
 }
 
 #[derive(Debug, Args)]

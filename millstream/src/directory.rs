@@ -1,20 +1,27 @@
 //! The data directory: where everything of one Millstream lies.
 
+mod beacon;
 mod instance;
+mod spill;
 
+pub(crate) use beacon::{Beacon, Found};
 pub(crate) use instance::Instance;
+pub(crate) use spill::Spill;
 
 use crate::config::lake::Location;
 use crate::config::load::{PREFIX, load};
 use crate::config::log::LogChoice;
 use crate::config::problem::{Problem, Weight};
 use crate::config::{DEFAULTS, Settings};
+use crate::telemetry::chain;
 use anyhow::Context;
+use beacon::Sources;
 use millstream_lake::Bucket;
 use millstream_query::Lakehouse;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// Names of the buckets, and of their directories in the data directory.
@@ -64,6 +71,64 @@ impl Directory {
         Instance::take(&self.0)
     }
 
+    /// Says in it that a server listens there; `None` where nothing of it lies in the directory, which is not made for this.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub(crate) fn announce(
+        &self,
+        settings: &Settings,
+        listening: SocketAddr,
+        id: String,
+    ) -> anyhow::Result<Option<Beacon>> {
+        if !self.0.is_dir() {
+            return Ok(None);
+        }
+        Beacon::set(&self.0, Found::new(listening, id, Sources::of(self, settings))).map(Some)
+    }
+
+    /// The server that was announced last, and may be no more.
+    pub(crate) fn server(&self) -> Option<Found> {
+        Found::read(&self.0)
+    }
+
+    /// Whether a server that was found answers from what these settings say.
+    pub(crate) fn is_source_of(&self, settings: &Settings, found: &Found) -> bool {
+        found.sources == Sources::of(self, settings)
+    }
+
+    /// Where queries of this process may spill, and how much: no more than is configured, and than half of what is free. `None` where there is no data
+    /// directory, or nobody may write to it: then it is the system's directory for temporary files.
+    pub(crate) fn spill(&self, settings: &Settings) -> (Option<Spill>, u64) {
+        let configured = settings.sql.spill_bytes();
+        let spill = match Some(&self.0).filter(|path| path.is_dir()).map(|path| Spill::take(path)) {
+            Some(Ok(spill)) => spill,
+            Some(Err(error)) => {
+                tracing::debug!(
+                    error = chain(&error),
+                    "queries spill into the system's directory for temporary files"
+                );
+                return (None, configured);
+            }
+            None => return (None, configured),
+        };
+        let bytes = spill.room().map_or(configured, |room| configured.min(room));
+        if bytes < configured {
+            tracing::info!(
+                bytes,
+                configured,
+                "queries may spill no more than half of what is free on the disk"
+            );
+        }
+        (Some(spill), bytes)
+    }
+
+    /// Both buckets' places.
+    fn locations(&self, settings: &Settings) -> (Location, Location) {
+        let (ingestion, reporting) = (settings.lake.ingestion.as_ref(), settings.lake.reporting.as_ref());
+        (self.location(ingestion, INGESTION), self.location(reporting, REPORTING))
+    }
+
     /// Whether anything that answers a question lies in it: the log or a bucket.
     pub(crate) fn holds_data(&self, settings: &Settings) -> bool {
         matches!(settings.log, LogChoice::Embedded(_))
@@ -96,10 +161,9 @@ impl Directory {
             Location::Directory(path) if !path.exists() => Ok(Bucket::memory(name)),
             _ => self.bucket(settings, configured, name),
         };
-        Ok(Lakehouse {
-            ingestion: there(settings.lake.ingestion.as_ref(), INGESTION)?,
-            reporting: there(settings.lake.reporting.as_ref(), REPORTING)?,
-        })
+        let ingestion = there(settings.lake.ingestion.as_ref(), INGESTION)?;
+        let reporting = there(settings.lake.reporting.as_ref(), REPORTING)?;
+        Ok(Lakehouse::new(ingestion, reporting).with_definitions(settings.definitions()))
     }
 
     fn location(&self, configured: Option<&Location>, name: &str) -> Location {

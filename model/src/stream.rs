@@ -21,7 +21,8 @@ pub struct Stream {
     pub columns: Vec<Column>,
     /// SQL over `input`, row by row.
     pub transform: Option<String>,
-    /// What happens to a value that does not fit its column.
+    /// What happens to a value that does not fit its column, if that is a declared one. What fits no learned column goes to `_extra`: which message it was learned from
+    /// is chance, and must not decide what another one becomes.
     pub on_mismatch: Misfit,
     /// What happens to an event time that cannot be one.
     pub on_bad_time: Misfit,
@@ -33,6 +34,10 @@ pub struct Stream {
     pub files: CloseRule,
     /// What happens where the log's beginning is gone before anything of it was committed.
     pub start: Start,
+    /// The numeric column in which each device counts its readings, so that missing ones show; `None`: it does not count them.
+    pub sequence: Option<String>,
+    /// For how long readings are kept, from the end of their `date` on; `None`: for ever.
+    pub keep: Option<Duration>,
 }
 
 /// What happens where the log's beginning is gone before anything of it was committed.

@@ -3,6 +3,7 @@
 use crate::error::QueryError;
 use crate::limits::TimeLimit;
 use crate::rescue::rescued;
+use crate::tail::{Looked, add_tails};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
@@ -11,6 +12,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
+use millstream_model::time::Micros;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,6 +24,7 @@ pub struct Answer {
     plan: Arc<dyn ExecutionPlan>,
     started: Instant,
     time: TimeLimit,
+    tails: Vec<Arc<Looked>>,
 }
 
 /// What a query has read so far.
@@ -33,6 +36,19 @@ pub struct ScanMetrics {
     pub files_pruned: u64,
     /// Bytes read from files.
     pub bytes_read: u64,
+    /// What was taken from the tail of the log; `None` where no table has one, or it was not asked.
+    pub tail: Option<TailMetrics>,
+}
+
+/// What a query took from the tails of its tables: from what is in the log and not in files yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TailMetrics {
+    /// Rows that the plan took from it so far; where statistics alone were the answer, the rows that they counted.
+    pub rows: u64,
+    /// When the newest message that stands in it was received; `None` if nothing waits.
+    pub newest: Option<Micros>,
+    /// When the log's end was looked up: everything acknowledged before is in the answer.
+    pub as_of: Micros,
 }
 
 impl Answer {
@@ -43,7 +59,12 @@ impl Answer {
         started: Instant,
         time: TimeLimit,
     ) -> Self {
-        Self { sql, batches, plan, started, time }
+        Self { sql, batches, plan, started, time, tails: Vec::new() }
+    }
+
+    /// The same answer, which was given with these tails.
+    pub(crate) fn with_tails(self, tails: Vec<Arc<Looked>>) -> Self {
+        Self { tails, ..self }
     }
 
     /// The same answer with each batch changed into one of another schema.
@@ -95,6 +116,7 @@ impl Answer {
     pub fn metrics(&self) -> ScanMetrics {
         let mut metrics = ScanMetrics::default();
         add_scans(self.plan.as_ref(), &mut metrics);
+        metrics.tail = add_tails(self.plan.as_ref(), &self.tails);
         metrics
     }
 }

@@ -3,15 +3,17 @@
 //! Nothing that it says is remembered between queries, so a query sees the tables as they are when it begins.
 
 use crate::handles::Handles;
-use crate::runtime::{INGESTION, REPORTING};
+use crate::runtime::{INGESTION, REPORTING, SYSTEM};
 use crate::schemas::Schemas;
+use crate::system::SystemSchema;
+use crate::tail::{Looked, Tails};
 use async_trait::async_trait;
 use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::error::{DataFusionError, Result};
 use millstream_lake::LakeError;
 use millstream_lake::provider::SnapshotProvider;
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex as Shared, OnceLock, PoisonError};
 use tokio::sync::Mutex;
 
 /// What one query can name.
@@ -22,17 +24,34 @@ pub(crate) struct QueryCatalog {
 }
 
 impl QueryCatalog {
-    pub(crate) fn new(ingestion: &Arc<Handles>, reporting: &Arc<Handles>) -> Self {
-        let reporting = Arc::new(BucketSchema::new(Arc::clone(reporting), None));
-        let ingestion = Arc::new(BucketSchema::new(Arc::clone(ingestion), Some(Arc::clone(&reporting))));
+    /// With `tails`, what waits in the log is part of the tables of the ingestion bucket.
+    pub(crate) fn new(
+        ingestion: &Arc<Handles>,
+        reporting: &Arc<Handles>,
+        tails: Option<&Arc<Tails>>,
+    ) -> Self {
+        let reporting = Arc::new(BucketSchema::new(Arc::clone(reporting), None, None));
+        let other = Some(Arc::clone(&reporting));
+        let ingestion = Arc::new(BucketSchema::new(Arc::clone(ingestion), other, tails.cloned()));
         Self { ingestion, reporting }
     }
 
-    /// Both schemas.
-    pub(crate) fn schemas(&self) -> Arc<Schemas> {
+    /// The tails of the tables that were opened.
+    pub(crate) fn looked(&self) -> Vec<Arc<Looked>> {
+        self.ingestion.looked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The schema in which a plain name is looked up first.
+    pub(crate) fn ingestion(&self) -> Arc<dyn SchemaProvider> {
+        Arc::clone(&self.ingestion) as _
+    }
+
+    /// Both schemas, and the system's.
+    pub(crate) fn schemas(&self, system: SystemSchema) -> Arc<Schemas> {
         Schemas::new([
             (INGESTION, Arc::clone(&self.ingestion) as _),
             (REPORTING, Arc::clone(&self.reporting) as _),
+            (SYSTEM, Arc::new(system) as _),
         ])
     }
 
@@ -49,13 +68,17 @@ impl QueryCatalog {
 struct BucketSchema {
     tables: Arc<Handles>,
     other: Option<Arc<BucketSchema>>,
+    /// What waits in the log for the tables; `None`: only files count.
+    tails: Option<Arc<Tails>>,
+    looked: Shared<Vec<Arc<Looked>>>,
     names: OnceLock<Vec<String>>,
     opened: Mutex<HashMap<String, Option<Arc<dyn TableProvider>>>>,
 }
 
 impl BucketSchema {
-    fn new(tables: Arc<Handles>, other: Option<Arc<Self>>) -> Self {
-        Self { tables, other, names: OnceLock::new(), opened: Mutex::default() }
+    fn new(tables: Arc<Handles>, other: Option<Arc<Self>>, tails: Option<Arc<Tails>>) -> Self {
+        let (names, opened, looked) = (OnceLock::new(), Mutex::default(), Shared::default());
+        Self { tables, other, tails, looked, names, opened }
     }
 
     async fn list(&self) -> std::result::Result<&[String], LakeError> {
@@ -63,19 +86,36 @@ impl BucketSchema {
             return Ok(names);
         }
         let mut names = self.tables.bucket().table_names().await?;
+        if let Some(tails) = &self.tails {
+            let unmade = tails.names().filter(|name| !names.iter().any(|known| known == name));
+            let unmade: Vec<String> = unmade.map(str::to_owned).collect();
+            names.extend(unmade);
+        }
         names.sort();
         Ok(self.names.get_or_init(|| names))
     }
 
-    async fn open(&self, name: &str) -> std::result::Result<Option<Arc<dyn TableProvider>>, LakeError> {
+    async fn open(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         // Held while opening: two references to one table must get one version.
         let mut opened = self.opened.lock().await;
         if let Some(known) = opened.get(name) {
             return Ok(known.clone());
         }
-        let provider = self.tables.look(name).await?.map(|(table, snapshot)| {
-            SnapshotProvider::new(self.tables.bucket(), snapshot, &table) as Arc<dyn TableProvider>
-        });
+        let tailed = match &self.tails {
+            Some(tails) => {
+                tails.open(name).await.map_err(|error| DataFusionError::External(Box::new(error)))?
+            }
+            None => None,
+        };
+        let provider = match tailed {
+            Some(tailed) => {
+                self.looked.lock().unwrap_or_else(PoisonError::into_inner).push(tailed.looked);
+                Some(tailed.provider)
+            }
+            None => self.tables.look(name).await.map_err(external)?.map(|(table, snapshot)| {
+                SnapshotProvider::new(self.tables.bucket(), snapshot, &table) as Arc<dyn TableProvider>
+            }),
+        };
         opened.insert(name.to_owned(), provider.clone());
         Ok(provider)
     }
@@ -89,11 +129,11 @@ impl SchemaProvider for BucketSchema {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        if let Some(table) = self.open(name).await.map_err(external)? {
+        if let Some(table) = self.open(name).await? {
             return Ok(Some(table));
         }
         match &self.other {
-            Some(other) => other.open(name).await.map_err(external),
+            Some(other) => other.open(name).await,
             None => Ok(None),
         }
     }

@@ -1,11 +1,13 @@
 //! What is wrong with a question, where in it, and what would be right.
 //!
-//! `place` finds the spot, `translate` turns the engine's errors into ours, `hints` thinks of what was meant, `render` draws it.
+//! `place` finds the spot, `translate` turns the engine's errors into ours, `hints` thinks of what was meant, `render` draws it, `wire` carries it through
+//! HTTP.
 
 mod hints;
 mod place;
 mod render;
 mod translate;
+mod wire;
 
 pub use place::Place;
 

@@ -22,6 +22,8 @@ pub struct Limits {
     /// Bytes of files that one query may read: whole files as they lie in the bucket, those that are left out by their date or statistics not counted. What
     /// would read more is refused before it begins. `None`: as many as there are.
     pub scan_bytes: Option<u64>,
+    /// Bytes of memory for what waits in the log and is not in files yet, of all streams together. A question about more is refused.
+    pub tail_bytes: usize,
     /// Rows that one call of `generate_series` or `range` in a FROM clause may make.
     pub generated_rows: u64,
 }
@@ -29,7 +31,8 @@ pub struct Limits {
 impl Default for Limits {
     /// 1 GiB of memory: a gateway on a machine of 4 GiB goes on beside the largest query. 16 GiB of spill: enough to sort what fits in
     /// a small machine's bucket, and no full disk by a forgotten `order by`. 5 minutes: a join without a condition never ends, and what is meant to run longer
-    /// than a person waits is a report. No limit of reading: the time is one. A billion generated rows: a second's grid over thirty years.
+    /// than a person waits is a report. No limit of reading: the time is one. 256 MiB of what waits: a minute
+    /// of some 20,000 readings a second. A billion generated rows: a second's grid over thirty years.
     fn default() -> Self {
         Self {
             memory_bytes: 1 << 30,
@@ -38,6 +41,7 @@ impl Default for Limits {
             parallelism: None,
             time: Duration::from_secs(5 * 60),
             scan_bytes: None,
+            tail_bytes: 256 << 20,
             generated_rows: 1_000_000_000,
         }
     }

@@ -12,6 +12,7 @@ use crate::answer::Answer;
 use crate::error::QueryError;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use std::fmt;
 use std::io::{self, Write};
 use std::str::FromStr;
 use thiserror::Error;
@@ -109,6 +110,64 @@ pub(crate) fn rows(format: Format, layout: Layout) -> Box<dyn Rows + Send> {
     }
 }
 
+/// Writes rows as they come, from wherever they come.
+pub struct Printer<'o> {
+    rows: Box<dyn Rows + Send>,
+    schema: SchemaRef,
+    out: &'o mut (dyn Write + Send),
+    begun: bool,
+    count: u64,
+}
+
+impl<'o> Printer<'o> {
+    /// Nothing is written before the first rows, or the end: what fails until then leaves no beginning of an answer behind.
+    pub fn new(format: Format, layout: Layout, schema: SchemaRef, out: &'o mut (dyn Write + Send)) -> Self {
+        Self { rows: rows(format, layout), schema, out, begun: false, count: 0 }
+    }
+
+    /// Writes some rows.
+    ///
+    /// # Errors
+    /// If the output fails, or a value cannot be written.
+    pub fn write(&mut self, batch: &RecordBatch) -> io::Result<()> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        self.begin()?;
+        self.count += batch.num_rows() as u64;
+        self.rows.write(batch, self.out)
+    }
+
+    /// Writes what stands behind all rows.
+    ///
+    /// # Errors
+    /// If the output fails.
+    pub fn end(&mut self) -> io::Result<()> {
+        self.begin()?;
+        self.rows.end(self.count, self.out)?;
+        self.out.flush()
+    }
+
+    /// How many rows there were so far, and in a box those that are left out.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    fn begin(&mut self) -> io::Result<()> {
+        if !std::mem::replace(&mut self.begun, true) {
+            self.rows.begin(&self.schema, self.out)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Printer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Printer").field("count", &self.count).finish_non_exhaustive()
+    }
+}
+
 /// Writes an answer and says what it cost.
 ///
 /// # Errors
@@ -117,32 +176,20 @@ pub async fn print(
     mut answer: Answer,
     format: Format,
     layout: Layout,
-    out: &mut dyn Write,
+    out: &mut (dyn Write + Send),
 ) -> Result<Footer, PrintError> {
-    let mut rows = rows(format, layout);
-    let mut count = 0;
-    match write_all(&mut answer, rows.as_mut(), &mut count, out).await {
-        Err(PrintError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-            Ok(Footer::new(&answer, count))
-        }
-        Err(error) => Err(error),
-        Ok(()) => Ok(Footer::new(&answer, count)),
+    let mut printer = Printer::new(format, layout, answer.schema(), out);
+    match write_all(&mut answer, &mut printer).await {
+        Err(PrintError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        outcome => outcome?,
     }
+    Ok(Footer::new(printer.count(), answer.elapsed(), answer.metrics()))
 }
 
-async fn write_all(
-    answer: &mut Answer,
-    rows: &mut dyn Rows,
-    count: &mut u64,
-    out: &mut dyn Write,
-) -> Result<(), PrintError> {
-    let schema = answer.schema();
-    rows.begin(&schema, out)?;
+async fn write_all(answer: &mut Answer, printer: &mut Printer<'_>) -> Result<(), PrintError> {
     while let Some(batch) = answer.next().await? {
-        *count += batch.num_rows() as u64;
-        rows.write(&batch, out)?;
+        printer.write(&batch)?;
     }
-    rows.end(*count, out)?;
-    out.flush()?;
+    printer.end()?;
     Ok(())
 }

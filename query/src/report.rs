@@ -3,17 +3,24 @@
 //! Neighbour: the processor in `transform`, which decides when, and commits. Nothing here looks at a newer version than it is given.
 
 mod by_date;
+mod definition;
+pub mod ledger;
 mod normal;
+mod note;
 mod sources;
 
+pub use definition::{ReportDefinition, SourceKind, SourceName, When};
+pub use note::{ReportNote, ReportState, shortened};
+
 use crate::answer::Answer;
-use crate::error::{QueryError, QueryErrorKind};
+use crate::error::QueryError;
 use crate::limits::Limits;
-use crate::runtime::{INGESTION, blank_state};
+use crate::runtime::blank_state;
 use crate::session::{Session, plan, run};
 use crate::statement::Question;
 use arrow::datatypes::SchemaRef;
 use millstream_lake::{Bucket, Snapshot, Table};
+use millstream_model::time::Micros;
 use sources::Sources;
 use std::sync::Arc;
 
@@ -52,32 +59,23 @@ pub struct ReportSource {
     pub snapshot: Arc<Snapshot>,
 }
 
+/// Which rows of its sources a computation goes by.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Portion {
+    /// Only those whose partition column `date` is one of these, in days since 1970-01-01; `None`: of all dates. It gives the report's rows of these dates where
+    /// [`Recompute::ByDate`] holds.
+    pub dates: Option<Vec<i32>>,
+    /// Only those whose event time lies before this.
+    pub before: Option<Micros>,
+}
+
 impl ReportPlan {
-    /// The tables that a report's SQL names: streams, in alphabetical order. Parses only.
+    /// The tables that a report's SQL names, in alphabetical order. A plain name is another report's if `is_report` says so, else a stream's. Parses only.
     ///
     /// # Errors
-    /// When it is no question, or reads something else than streams.
-    pub fn sources(sql: &str) -> Result<Vec<String>, QueryError> {
-        let question = Question::parse(sql)?;
-        let mut names = Vec::new();
-        for named in &question.tables {
-            if named.reference.schema().is_some_and(|schema| schema != INGESTION) {
-                return Err(QueryError::new(
-                    QueryErrorKind::Forbidden,
-                    format!("a report cannot read {}", named.reference),
-                )
-                .at(named.place, "not a stream")
-                .hint("a report reads the tables of streams"));
-            }
-            if !names.iter().any(|name| name == named.reference.table()) {
-                names.push(named.reference.table().to_owned());
-            }
-        }
-        if names.is_empty() {
-            return Err(QueryError::new(QueryErrorKind::Meaning, "the report reads no stream")
-                .hint("name one: select … from telemetry"));
-        }
-        Ok(names)
+    /// When it is no question, or reads something else than streams and reports.
+    pub fn sources(sql: &str, is_report: impl Fn(&str) -> bool) -> Result<Vec<SourceName>, QueryError> {
+        definition::sources(sql, is_report)
     }
 
     /// Plans the SQL over the sources as they are now, and looks how it can be recomputed. `partition_by` is a column of the report.
@@ -91,7 +89,6 @@ impl ReportPlan {
         sources: &[&Snapshot],
         partition_by: Option<&str>,
     ) -> Result<Self, QueryError> {
-        let names = Self::sources(sql)?;
         let question = Question::parse(sql)?;
         let mut state = blank_state(&Limits::default())?;
         let tables = Sources::shapes(sources);
@@ -111,7 +108,8 @@ impl ReportPlan {
             normal::check_partition(&schema, column)?;
         }
         let recompute = by_date::recompute(&plan, sources, partition_by);
-        Ok(Self { sql: sql.to_owned(), sources: names, schema, recompute })
+        let sources = sources.iter().map(|source| source.table().to_owned()).collect();
+        Ok(Self { sql: sql.to_owned(), sources, schema, recompute })
     }
 
     /// The SQL.
@@ -120,7 +118,7 @@ impl ReportPlan {
         &self.sql
     }
 
-    /// The streams it reads.
+    /// The tables it reads.
     #[must_use]
     pub fn reads(&self) -> &[String] {
         &self.sources
@@ -140,8 +138,7 @@ impl ReportPlan {
 }
 
 impl Session {
-    /// The report's rows over exactly these versions, in the plan's schema. With `only_dates` (days since 1970-01-01) the sources have only the rows
-    /// whose partition column `date` is among them: that gives the report's rows of those dates where [`Recompute::ByDate`] holds.
+    /// The report's rows over a portion of exactly these versions, in the plan's schema.
     ///
     /// # Errors
     /// When the SQL no longer fits its sources; other failures come while the answer is read.
@@ -149,11 +146,13 @@ impl Session {
         &self,
         report: &ReportPlan,
         sources: &[ReportSource],
-        only_dates: Option<&[i32]>,
+        portion: &Portion,
     ) -> Result<Answer, QueryError> {
         let begin = async |deadline| {
             let question = Question::parse(&report.sql)?;
-            let state = self.state_over(Sources::versions(sources, only_dates).catalog());
+            let tables = Sources::versions(sources, portion)
+                .map_err(|error| QueryError::from_datafusion(error, &report.sql))?;
+            let state = self.state_over(tables.catalog());
             let plan = plan(question, &state, &report.sql).await?;
             // What a report reads is its author's choice, not that of whoever asks.
             run(&state, &plan, &report.sql, None, &deadline).await

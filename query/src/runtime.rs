@@ -19,6 +19,9 @@ pub(crate) const INGESTION: &str = "ingestion";
 /// The schema of the reports' tables.
 pub(crate) const REPORTING: &str = "reporting";
 
+/// The schema of what Millstream knows of its own tables.
+pub(crate) const SYSTEM: &str = "system";
+
 /// Consumers of memory that the message about an exhausted limit names.
 const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::MIN;
 

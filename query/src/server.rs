@@ -1,12 +1,17 @@
 //! SQL over HTTP: `POST /v1/sql`, the statement in the body, rows out in the form that `Accept` asks for.
 //!
 //! A request goes through `authority` (who asks), `request` (what is asked, and in what form), `admission` (how many at once) and `delivery` (the rows, as
-//! they come and as fast as the client takes them, written by `encode`). `refusal` is every answer that is not rows; `counters` is what metrics read.
-//! Neighbour: the program mounts the router in its HTTP server and reads the counters. Nothing here listens, and nothing here changes a table.
+//! they come and as fast as the client takes them, written by `encode`). `refusal` is every answer that is not rows; `trailer` is what stands behind the last row
+//! for who wants it; `counters` is what metrics read.
+//! Neighbours: the program mounts the router in its HTTP server and reads the counters; its command line is a client. Nothing here listens, and nothing here
+//! changes a table.
+//!
+//! The one parameter is `tail`: `POST /v1/sql?tail=off` asks committed files only.
 //!
 //! # Errors, and how a client sees them
-//! What fails before the first rows are there is answered by a status and `{"error": {"kind", "message", "line", "column", "hints"}}`; `line` and `column` count
-//! from 1 and are null where the place is not known:
+//! What fails before the first rows are there is answered by a status and `{"error": {"kind", "message", "line", "column", "hints", …}}`; `line` and `column` count
+//! from 1 and are null where the place is not known. `end_line`, `end_column` and `label` say more of the place, `marks` are further places that explain it, and
+//! `causes` is the list of what `message` ends with:
 //!
 //! | status | when |
 //! | --- | --- |
@@ -23,7 +28,9 @@
 //! stream in it has no end mark. So an answer that looks complete is complete. The reason stands in the log. The same happens to a client that takes its answer too
 //! slowly ([`Settings::stall`], [`Settings::delivery`]); it is not counted as a failure.
 //!
-//! Nothing is said about rows or cost in headers: neither is known before the last row, and few clients read trailers.
+//! Rows and cost are not known before the last row. A client that says `TE: trailers` is told behind it what the answer cost, as the trailer
+//! `millstream-summary`; and where it takes Arrow, in whose stream an end can be missing, why an answer broke off, as `millstream-error`, instead of a broken
+//! connection.
 
 mod accept;
 mod admission;
@@ -33,6 +40,7 @@ mod delivery;
 mod encode;
 mod refusal;
 mod request;
+pub mod trailer;
 
 pub use counters::{Counters, Counts};
 pub use request::SQL_BYTES_MAX;
@@ -47,11 +55,13 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use counters::Course;
+use delivery::Asked;
 use millstream_model::secret::Secret;
 use refusal::Refusal;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
+use trailer::Ending;
 
 /// Where questions are asked.
 pub const PATH: &str = "/v1/sql";
@@ -139,19 +149,24 @@ async fn ask(State(server): State<Arc<Server>>, request: Request) -> Response {
 impl Server {
     async fn answer(&self, request: Request, course: &Course) -> Result<Response, Refusal> {
         self.authority.check(request.headers())?;
-        request::check(&request)?;
+        let ask = request::check(&request)?;
         let encoding = Encoding::accepted(request.headers())?;
+        let ending = Ending::wanted(request.headers(), encoding);
         let sql = request::statement(request.into_body()).await?;
         let permit = self.admission.admit().await?;
         let (session, course) = (Arc::clone(&self.session), course.clone());
-        let body = delivery::begin(session, sql, encoding, self.patience, permit, course).await?;
+        let asked = Asked { sql, ask, encoding, ending };
+        let body = delivery::begin(session, asked, self.patience, permit, course).await?;
+        let trailers = ending.names().map(|names| (header::TRAILER, names));
         let headers = [
             (header::CONTENT_TYPE, encoding.content_type()),
             // What was asked is not to be found in anybody's cache.
             (header::CACHE_CONTROL, "no-store"),
             (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         ];
-        Ok((StatusCode::OK, headers, body).into_response())
+        let mut response = (StatusCode::OK, headers, body).into_response();
+        response.headers_mut().extend(trailers);
+        Ok(response)
     }
 }
 

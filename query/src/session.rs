@@ -3,14 +3,17 @@
 use crate::answer::Answer;
 use crate::catalog::QueryCatalog;
 use crate::deadline::Deadline;
+use crate::definitions::Definitions;
 use crate::error::{QueryError, QueryErrorKind, unknown_table};
 use crate::handles::Handles;
 use crate::interruption::interruptible;
 use crate::limits::{Limits, TimeLimit};
 use crate::rescue::rescued;
-use crate::runtime::blank_state;
+use crate::runtime::{SYSTEM, blank_state};
 use crate::scan;
 use crate::statement::{Question, with_room};
+use crate::system::{Memory, Surroundings, SystemSchema};
+use crate::tail::Tails;
 use datafusion::catalog::CatalogProviderList;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::SendableRecordBatchStream;
@@ -20,6 +23,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::common::spawn_buffered;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use millstream_lake::{Bucket, LakeError};
+use millstream_log::Log;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,12 +35,57 @@ pub struct Lakehouse {
     pub ingestion: Bucket,
     /// Tables of reports: the schema `reporting`, where a plain name is looked up next.
     pub reporting: Bucket,
+    /// What is configured.
+    pub definitions: Arc<Definitions>,
+    /// Where readings wait that are in no file yet; `None`: only committed files are asked.
+    pub log: Option<Arc<dyn Log>>,
+}
+
+impl Lakehouse {
+    /// Two buckets of which nothing is configured, and no log.
+    #[must_use]
+    pub fn new(ingestion: Bucket, reporting: Bucket) -> Self {
+        Self { ingestion, reporting, definitions: Arc::default(), log: None }
+    }
+
+    /// The same with what is configured.
+    #[must_use]
+    pub fn with_definitions(self, definitions: Arc<Definitions>) -> Self {
+        Self { definitions, ..self }
+    }
+
+    /// The same with the log from which the ingestion bucket is filled.
+    #[must_use]
+    pub fn with_log(self, log: Arc<dyn Log>) -> Self {
+        Self { log: Some(log), ..self }
+    }
+}
+
+/// How a statement is asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ask {
+    /// Whether what waits in the log is part of the tables.
+    pub tail: TailUse,
+}
+
+/// Whether what is acknowledged and in no file yet is part of the tables.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TailUse {
+    /// It is, up to the log's end when the statement begins.
+    #[default]
+    Follow,
+    /// Only committed files are asked.
+    Off,
 }
 
 /// Answers questions. Queries may run at the same time; they share the session's limits.
 pub struct Session {
     ingestion: Arc<Handles>,
     reporting: Arc<Handles>,
+    /// What waits in the log; `None`: there is no log to follow.
+    tails: Option<Arc<Tails>>,
+    definitions: Arc<Definitions>,
+    log: Option<Arc<dyn Log>>,
     blank: SessionState,
     time: Duration,
     scan_bytes: Option<u64>,
@@ -48,13 +97,27 @@ impl Session {
     /// # Errors
     /// When the directory to spill to cannot be used.
     pub async fn open(lakehouse: &Lakehouse, limits: Limits) -> Result<Self, QueryError> {
+        let ingestion = Arc::new(Handles::new(lakehouse.ingestion.clone()));
+        let tails = lakehouse.log.as_ref();
+        let tails = tails.map(|log| Arc::new(Tails::new(&lakehouse.definitions, log, &ingestion, &limits)));
         Ok(Self {
-            ingestion: Arc::new(Handles::new(lakehouse.ingestion.clone())),
+            ingestion,
+            tails,
             reporting: Arc::new(Handles::new(lakehouse.reporting.clone())),
+            definitions: Arc::clone(&lakehouse.definitions),
+            log: lakehouse.log.clone(),
             blank: blank_state(&limits)?,
             time: limits.time,
             scan_bytes: limits.scan_bytes,
         })
+    }
+
+    /// As [`Session::ask`], with what waits in the log.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn query(&self, sql: &str) -> Result<Answer, QueryError> {
+        self.ask(sql, Ask::default()).await
     }
 
     /// Starts one statement. Every table it names is read at the version that is the latest now.
@@ -62,19 +125,21 @@ impl Session {
     /// # Errors
     /// When it is not exactly one statement, not a question, names what does not exist, makes no sense, or a bucket cannot be read. What fails
     /// on a value or runs out of memory or time fails while the answer is read.
-    pub async fn query(&self, sql: &str) -> Result<Answer, QueryError> {
-        self.answer(sql, async |deadline| {
+    pub async fn ask(&self, sql: &str, ask: Ask) -> Result<Answer, QueryError> {
+        let tails = self.tails.as_ref().filter(|_| ask.tail == TailUse::Follow);
+        let catalog = QueryCatalog::new(&self.ingestion, &self.reporting, tails);
+        let begin = async |deadline| {
             let question = Question::parse(sql)?;
-            let catalog = QueryCatalog::new(&self.ingestion, &self.reporting);
             if question.asks_for_names() {
                 catalog.list().await.map_err(unlisted)?;
             }
-            let state = self.state_over(catalog.schemas());
+            let state = self.state_over(catalog.schemas(self.system(&catalog)));
             self.require_tables(&question, &state, &catalog, sql).await?;
             let plan = plan(question, &state, sql).await?;
             run(&state, &plan, sql, self.scan_bytes, &deadline).await
-        })
-        .await
+        };
+        let answer = self.answer(sql, begin).await?;
+        Ok(answer.with_tails(catalog.looked()))
     }
 
     /// The answer that `begin` begins, within the time that a query may take.
@@ -98,6 +163,19 @@ impl Session {
         state
     }
 
+    /// The system tables of a query that sees these tables.
+    fn system(&self, catalog: &QueryCatalog) -> SystemSchema {
+        let surroundings = Surroundings {
+            ingestion: Arc::clone(&self.ingestion),
+            reporting: Arc::clone(&self.reporting),
+            definitions: Arc::clone(&self.definitions),
+            log: self.log.clone(),
+            tables: catalog.ingestion(),
+            memory: Memory::default(),
+        };
+        SystemSchema::new(surroundings, self.blank.clone())
+    }
+
     async fn require_tables(
         &self,
         question: &Question,
@@ -114,8 +192,20 @@ impl Session {
                 Err(_) => None,
             };
             if found.is_none() {
-                let known = catalog.list().await.map_err(unlisted)?;
-                return Err(unknown_table(&table.reference.to_string(), table.place, &known));
+                let known = match table.reference.schema() {
+                    Some(SYSTEM) => {
+                        SystemSchema::names().iter().map(|name| format!("{SYSTEM}.{name}")).collect()
+                    }
+                    _ => catalog.list().await.map_err(unlisted)?,
+                };
+                let error = unknown_table(&table.reference.to_string(), table.place, &known);
+                let name = table.reference.table();
+                let is_systems = table.reference.schema().is_none() && SystemSchema::has(name);
+                return Err(if is_systems {
+                    error.hint(format!("did you mean {SYSTEM}.{name}?"))
+                } else {
+                    error
+                });
             }
         }
         Ok(())

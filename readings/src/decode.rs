@@ -16,7 +16,7 @@ use crate::transform::{Transform, TransformError};
 use arrow::datatypes::Schema;
 use bytes::Bytes;
 use millstream_model::arrival::ArrivalView;
-use millstream_model::column::{fold_column_name, reserved};
+use millstream_model::column::{Column, fold_column_name, reserved};
 use millstream_model::name::{Offset, Partition};
 use millstream_model::quarantine::Reason;
 use millstream_model::record::Stored;
@@ -28,7 +28,8 @@ use std::sync::Arc;
 
 mod finish;
 
-/// Most bytes that the readings of one message may take. Each repeats device id and topic, so a small message of many small readings on a long topic is large as a table.
+/// Most bytes that the readings of one message may take, as each reading says what it costs. Each repeats device id and topic, so a small message of many small readings
+/// on a long topic is large as a table.
 const MESSAGE_MAX: usize = 64 << 20;
 
 /// Most bytes of one batch: Arrow's texts have 32-bit offsets. Whoever flushes in time never comes near it.
@@ -61,6 +62,8 @@ pub struct Decoder {
     mismatches: BTreeMap<(Place, &'static str), u64>,
     /// The columns that every reading must have: declared ones, so they never change.
     required: Vec<usize>,
+    /// By column: whether what does not fit costs the message; see [`Walk::strict`].
+    strict: Vec<bool>,
     /// What did not fit in the message that is being decoded.
     misfits: Vec<(Place, Reason)>,
     bytes: usize,
@@ -105,6 +108,11 @@ impl Decoder {
         let has_captures = captures(&stream).next().is_some();
         let columns = schema.columns().iter().enumerate();
         let required = columns.filter(|(_, column)| column.required).map(|(place, _)| place).collect();
+        let is_strict = |column: &Column| {
+            let is_declared = stream.columns.iter().any(|declared| declared.name == column.name);
+            column.required || (is_declared && stream.on_mismatch == Misfit::Quarantine)
+        };
+        let strict = schema.columns().iter().map(is_strict).collect();
         Ok(Self {
             time: stream.time.as_ref().map(|time| Source::new(&time.field)),
             device: stream.device_field.as_deref().map(Source::new),
@@ -121,6 +129,7 @@ impl Decoder {
             ranges: BTreeMap::new(),
             mismatches: BTreeMap::new(),
             required,
+            strict,
             misfits: Vec::new(),
             bytes: 0,
             messages: 0,
@@ -235,10 +244,10 @@ impl Decoder {
                         format!("element {place} of the array is not an object"),
                     ));
                 }
-                let before = self.bytes;
+                let mut cost = 0;
                 for (index, element) in value.elements().enumerate() {
-                    self.reading(message, index, element)?;
-                    if self.bytes - before > MESSAGE_MAX {
+                    cost += self.reading(message, index, element)?;
+                    if cost > MESSAGE_MAX {
                         return Err(Flaw::new(
                             Reason::TooLarge,
                             format!("its readings take more than {MESSAGE_MAX} bytes"),
@@ -247,11 +256,12 @@ impl Decoder {
                 }
                 Ok(())
             }
-            _ => self.reading(message, 0, value),
+            _ => self.reading(message, 0, value).map(|_cost| ()),
         }
     }
 
-    fn reading(&mut self, message: Message<'_>, index: usize, value: Value<'_>) -> Result<(), Flaw> {
+    /// Makes a row of it, and says what it costs: about as much memory, whatever is known of its fields, so that what is known never decides what a message becomes.
+    fn reading(&mut self, message: Message<'_>, index: usize, value: Value<'_>) -> Result<usize, Flaw> {
         let row = self.rows.len();
         let is_object = value.kind() == Kind::Object;
         let find = |source: &Option<Source>| {
@@ -271,7 +281,7 @@ impl Decoder {
             fields: &mut self.fields,
             extra: &mut self.extra,
             mismatches: &mut self.misfits,
-            on_mismatch: self.stream.on_mismatch,
+            strict: &self.strict,
             row,
             consumed: [
                 time.filter(|_| ts.is_some()).map(Value::index),
@@ -299,8 +309,9 @@ impl Decoder {
         let row =
             Row { ts, device_id: &device_id, partition, offset, index, received_at, topic, date, extra };
         self.bytes += row.size();
+        let cost = Row { extra: Some(value.raw()), ..row }.size();
         self.rows.push(row);
-        Ok(())
+        Ok(cost)
     }
 
     /// The event time, if the reading has one that can be. Where the stream is strict, one that cannot be is a flaw.

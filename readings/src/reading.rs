@@ -5,7 +5,6 @@ use crate::fields::Fields;
 use crate::flaw::{Flaw, quote};
 use crate::json::{Kind, Value};
 use millstream_model::quarantine::Reason;
-use millstream_model::stream::Misfit;
 
 /// The column that a bare number, boolean or text becomes.
 pub(crate) const BARE: &str = "value";
@@ -25,7 +24,9 @@ pub(crate) struct Walk<'w, 'm> {
     pub(crate) fields: &'w mut Fields,
     pub(crate) extra: &'w mut Extra,
     pub(crate) mismatches: &'w mut Vec<(Place, Reason)>,
-    pub(crate) on_mismatch: Misfit,
+    /// By column, as far as there are any: whether what does not fit costs the message. Only of declared columns: they are what they are from the first message on, while
+    /// what was learned depends on which message came first.
+    pub(crate) strict: &'w [bool],
     /// The batch's row that the reading becomes.
     pub(crate) row: usize,
     /// The value that became `ts` or `device_id`, if a field did: they have no column of their own.
@@ -147,7 +148,7 @@ impl<'m> Walk<'_, 'm> {
 
     fn misfit(&mut self, place: usize, reason: Reason, raw: &str) -> Result<(), Flaw> {
         let column = self.fields.column(place);
-        if column.required || self.on_mismatch == Misfit::Quarantine {
+        if self.strict.get(place).is_some_and(|strict| *strict) {
             let detail = match reason {
                 Reason::NotFinite => {
                     format!("column {}: {} is beyond what a double holds", column.name, quote(raw))

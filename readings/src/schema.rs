@@ -141,6 +141,21 @@ impl InputSchema {
         &self.columns
     }
 
+    /// This schema, grown by the columns that `other` has beside it; `None` where both contradict each other, or would have more columns together than a decoder
+    /// that had learned them all by itself: then what was decoded with `other` is to be decoded anew with this one.
+    #[must_use]
+    pub fn joined(&self, other: &Self, limit: usize) -> Option<Self> {
+        let mut joined = self.clone();
+        for column in &other.columns {
+            match self.find_folded(&column.name).map(|place| &self.columns[place]) {
+                Some(known) if known.name == column.name && known.kind == column.kind => {}
+                Some(_) => return None,
+                None => joined.columns.push(Column { required: false, ..column.clone() }),
+            }
+        }
+        (joined.columns.len() <= limit || joined.columns.len() == self.columns.len()).then_some(joined)
+    }
+
     pub(crate) fn push(&mut self, column: Column) {
         self.columns.push(column);
     }

@@ -6,6 +6,7 @@
 
 mod backoff;
 pub mod firehose;
+pub mod janitor;
 pub mod processor;
 #[cfg(test)]
 mod simulation;

@@ -6,6 +6,7 @@ use millstream_lake::{Bucket, Table};
 use millstream_log::Log;
 use millstream_log::embedded::{EmbeddedLog, EmbeddedSettings};
 use millstream_model::name::{LogTopic, Offset, Partition, QUARANTINE, TopicPartition};
+use millstream_query::When;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +42,7 @@ async fn river(dir: &Path, messages: i64) {
         name: "daily".parse().unwrap(),
         sql: SQL.to_owned(),
         partition_by: Some("date".to_owned()),
+        when: When::Always,
     };
     let (status, mut reported) = watch::channel(processor::Status::default());
     let mut processors = JoinSet::new();

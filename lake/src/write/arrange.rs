@@ -16,14 +16,10 @@ pub(super) struct Slice {
     pub(super) rows: RecordBatch,
 }
 
-impl Slice {
-    /// `date=2026-11-21/`, or nothing. Values are dates, so that no text from outside gets here.
-    pub(super) fn folder(&self) -> String {
-        let values = self.partition_values.iter();
-        values
-            .map(|(column, value)| format!("{column}={}/", value.as_deref().unwrap_or(NULL_FOLDER)))
-            .collect()
-    }
+/// `date=2026-11-21/`, or nothing. Values are dates, so that no text from outside gets here.
+pub(super) fn folder(partition_values: &BTreeMap<String, Option<String>>) -> String {
+    let values = partition_values.iter();
+    values.map(|(column, value)| format!("{column}={}/", value.as_deref().unwrap_or(NULL_FOLDER))).collect()
 }
 
 /// One slice for each partition, in their order.

@@ -2,39 +2,74 @@
 
 use super::WriteOptions;
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Float32Type, Float64Type, Schema};
+use arrow::datatypes::{DataType, Float32Type, Float64Type, Schema, SchemaRef};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::Result;
 use parquet::file::metadata::SortingColumn;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
+use std::collections::HashSet;
 use std::io::Write;
+use std::sync::Arc;
 
 /// So many rows are handed to the encoder at once: it cuts pages at such steps only.
 const STEP_ROWS: usize = 8192;
 
-/// Encodes the rows to `out`.
-pub(super) fn encode<W: Write + Send>(rows: &RecordBatch, options: &WriteOptions, out: W) -> Result<()> {
-    let mut writer = ArrowWriter::try_new(out, rows.schema(), Some(properties(rows, options)?))?;
-    let mut done = 0;
-    while done < rows.num_rows() {
-        let step = STEP_ROWS.min(rows.num_rows() - done);
-        writer.write(&rows.slice(done, step))?;
-        done += step;
+/// A file that is being encoded.
+pub(super) struct Encoder<W: Write + Send>(ArrowWriter<W>);
+
+impl<W: Write + Send> Encoder<W> {
+    /// A file of these columns. Those that `unbounded` names may hold NaN.
+    pub(super) fn new(
+        schema: &SchemaRef,
+        unbounded: &HashSet<String>,
+        options: &WriteOptions,
+        out: W,
+    ) -> Result<Self> {
+        let properties = properties(schema, unbounded, options)?;
+        ArrowWriter::try_new(out, Arc::clone(schema), Some(properties)).map(Self)
     }
-    writer.close().map(|_| ())
+
+    /// Adds rows.
+    pub(super) fn add(&mut self, rows: &RecordBatch) -> Result<()> {
+        let mut done = 0;
+        while done < rows.num_rows() {
+            let step = STEP_ROWS.min(rows.num_rows() - done);
+            self.0.write(&rows.slice(done, step))?;
+            done += step;
+        }
+        Ok(())
+    }
+
+    /// Writes what is left, and the footer.
+    pub(super) fn finish(self) -> Result<()> {
+        self.0.close().map(|_| ())
+    }
 }
 
-fn properties(rows: &RecordBatch, options: &WriteOptions) -> Result<WriterProperties> {
-    let schema = rows.schema_ref();
+/// Encodes the rows to `out`.
+pub(super) fn encode<W: Write + Send>(rows: &RecordBatch, options: &WriteOptions, out: W) -> Result<()> {
+    let schema = rows.schema();
+    let columns = schema.fields().iter().zip(rows.columns());
+    let unbounded = columns.filter(|(_, values)| has_nan(values)).map(|(field, _)| field.name().clone());
+    let mut encoder = Encoder::new(&schema, &unbounded.collect(), options, out)?;
+    encoder.add(rows)?;
+    encoder.finish()
+}
+
+fn properties(
+    schema: &Schema,
+    unbounded: &HashSet<String>,
+    options: &WriteOptions,
+) -> Result<WriterProperties> {
     let mut builder = WriterProperties::builder()
         .set_created_by(concat!("millstream ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
         .set_dictionary_enabled(true)
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_max_row_group_row_count(Some(options.row_group_rows));
-    for (field, values) in schema.fields().iter().zip(rows.columns()) {
+    for field in schema.fields() {
         // A path of one part: a dot in a name is no nesting.
         let column = ColumnPath::new(vec![field.name().clone()]);
         if is_integral(field.data_type()) {
@@ -46,7 +81,7 @@ fn properties(rows: &RecordBatch, options: &WriteOptions) -> Result<WriterProper
             builder = builder.set_column_bloom_filter_enabled(column.clone(), true);
         }
         // Parquet's bounds leave NaN out, but SQL counts it as the greatest: a reader that skips by them would lose rows.
-        if has_nan(values) {
+        if unbounded.contains(field.name()) {
             builder = builder.set_column_statistics_enabled(column, EnabledStatistics::None);
         }
     }

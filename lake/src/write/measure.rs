@@ -8,6 +8,7 @@ use arrow::datatypes::{
 };
 use chrono::{DateTime, Datelike, NaiveDate};
 use serde_json::{Map, Number, Value, json};
+use std::cmp::Ordering;
 
 /// How many columns are measured, from the first on: Delta's own default. A commit would otherwise grow with every column that was ever learned.
 const COLUMNS_MAX: usize = 32;
@@ -17,19 +18,107 @@ const TEXT_MAX: usize = 32;
 
 /// Delta's statistics of these rows.
 pub(super) fn measure(rows: &RecordBatch) -> Value {
-    let (mut min_values, mut max_values, mut null_count) = (Map::new(), Map::new(), Map::new());
-    let columns = rows.schema_ref().fields().iter().zip(rows.columns());
-    for (field, column) in columns.take(COLUMNS_MAX) {
-        null_count.insert(field.name().clone(), column.null_count().into());
-        let (min, max) = bounds(column.as_ref());
-        if let Some(min) = min {
-            min_values.insert(field.name().clone(), min);
+    let mut measured = Measured::default();
+    measured.add(rows);
+    measured.to_stats()
+}
+
+/// The statistics of rows that come batch by batch, all of the same columns.
+#[derive(Debug, Default)]
+pub(super) struct Measured {
+    rows: u64,
+    /// In the order of the columns.
+    columns: Vec<(String, Column)>,
+}
+
+#[derive(Debug, Default)]
+struct Column {
+    nulls: u64,
+    min: Bound,
+    max: Bound,
+}
+
+/// The bound of a column so far.
+#[derive(Debug, Default)]
+enum Bound {
+    /// It had no value yet.
+    #[default]
+    Unset,
+    Known(Value),
+    /// It had a value that Delta cannot say.
+    Unknown,
+}
+
+impl Measured {
+    /// How many rows there were.
+    pub(super) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Takes more rows into account.
+    pub(super) fn add(&mut self, rows: &RecordBatch) {
+        let columns = rows.schema_ref().fields().iter().zip(rows.columns()).take(COLUMNS_MAX);
+        for (place, (field, values)) in columns.enumerate() {
+            if self.columns.len() == place {
+                self.columns.push((field.name().clone(), Column::default()));
+            }
+            self.columns[place].1.add(values.as_ref());
         }
-        if let Some(max) = max {
-            max_values.insert(field.name().clone(), max);
+        self.rows += rows.num_rows() as u64;
+    }
+
+    /// Delta's statistics of all of them.
+    pub(super) fn to_stats(&self) -> Value {
+        let (mut min_values, mut max_values, mut null_count) = (Map::new(), Map::new(), Map::new());
+        for (name, column) in &self.columns {
+            null_count.insert(name.clone(), column.nulls.into());
+            if let Bound::Known(min) = &column.min {
+                min_values.insert(name.clone(), min.clone());
+            }
+            if let Bound::Known(max) = &column.max {
+                max_values.insert(name.clone(), max.clone());
+            }
+        }
+        json!({ "numRecords": self.rows, "minValues": min_values, "maxValues": max_values, "nullCount": null_count })
+    }
+}
+
+impl Column {
+    fn add(&mut self, values: &dyn Array) {
+        let nulls = values.null_count();
+        self.nulls += nulls as u64;
+        if nulls < values.len() {
+            let (min, max) = bounds(values);
+            self.min.add(min, Ordering::is_lt);
+            self.max.add(max, Ordering::is_gt);
         }
     }
-    json!({ "numRecords": rows.num_rows(), "minValues": min_values, "maxValues": max_values, "nullCount": null_count })
+}
+
+impl Bound {
+    /// Takes the bound of further values into account; `wins` says how it must compare to what was before to take its place.
+    fn add(&mut self, other: Option<Value>, wins: impl Fn(Ordering) -> bool) {
+        let Some(other) = other else {
+            *self = Self::Unknown;
+            return;
+        };
+        match self {
+            Self::Unset => *self = Self::Known(other),
+            Self::Known(known) if wins(compare(&other, known)) => *known = other,
+            Self::Known(_) | Self::Unknown => {}
+        }
+    }
+}
+
+/// Bounds of one column have one form: integers, other numbers, or texts that are ordered as what they stand for.
+fn compare(a: &Value, b: &Value) -> Ordering {
+    match (a, b) {
+        (Value::String(a), Value::String(b)) => a.cmp(b),
+        _ => match (a.as_i64(), b.as_i64()) {
+            (Some(a), Some(b)) => a.cmp(&b),
+            _ => a.as_f64().unwrap_or(f64::NAN).total_cmp(&b.as_f64().unwrap_or(f64::NAN)),
+        },
+    }
 }
 
 /// The least and the greatest value, as Delta writes them; none where there is none, or Delta cannot say it.
@@ -158,6 +247,33 @@ mod tests {
     }
 
     proptest! {
+        /// However rows are cut into batches, the counts are those of all of them at once, and so are the bounds; but where a batch has none that Delta can say, there may be none at all.
+        #[test]
+        fn batches_are_measured_as_their_whole(
+            rows in prop::collection::vec((any::<Option<i64>>(), prop::option::of(prop::num::f64::ANY), prop::option::of("[a-d]{0,40}")), 1..60),
+            step in 1_usize..20,
+        ) {
+            let is_finite = rows.iter().all(|row| row.1.is_none_or(f64::is_finite));
+            let integers: ArrayRef = Arc::new(rows.iter().map(|row| row.0).collect::<Int64Array>());
+            let floats: ArrayRef = Arc::new(rows.iter().map(|row| row.1).collect::<Float64Array>());
+            let texts: ArrayRef = Arc::new(rows.iter().map(|row| row.2.clone()).collect::<StringArray>());
+            let whole = RecordBatch::try_from_iter_with_nullable([("i", integers, true), ("f", floats, true), ("t", texts, true)]).unwrap();
+            let mut measured = Measured::default();
+            for first in (0..whole.num_rows()).step_by(step) {
+                measured.add(&whole.slice(first, step.min(whole.num_rows() - first)));
+            }
+            let (stats, expected) = (measured.to_stats(), measure(&whole));
+            prop_assert_eq!(measured.rows(), rows.len() as u64);
+            prop_assert_eq!(&stats["nullCount"], &expected["nullCount"]);
+            for bound in ["minValues", "maxValues"] {
+                for column in ["i", "f", "t"] {
+                    let (found, expected) = (&stats[bound][column], &expected[bound][column]);
+                    let unsaid = column == "f" && !is_finite && found.is_null();
+                    prop_assert!(found == expected || unsaid, "{} of {}: {} and {}", bound, column, found, expected);
+                }
+            }
+        }
+
         #[test]
         fn a_text_lies_between_its_bounds(text in "\\PC{0,80}") {
             prop_assert!(prefix(&text) <= text.as_str());

@@ -1,14 +1,13 @@
 //! From the encoder, which blocks, to the store, which does not: in parts, so that no file is ever whole in memory.
 
-use super::{WriteOptions, encode};
 use crate::LakeError;
 use crate::table::Table;
-use arrow::array::RecordBatch;
 use bytes::{Bytes, BytesMut};
 use object_store::path::Path;
 use object_store::{
     Error, MultipartUpload, ObjectStore, ObjectStoreExt, PutMultipartOptions, PutPayload, Result,
 };
+use parquet::errors::Result as Encoded;
 use std::io::{self, Write};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -25,17 +24,14 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// So many chunks may wait for the store before the encoder does.
 const CHUNKS_WAITING: usize = 4;
 
-/// Encodes and uploads the rows; says how many bytes the file has.
-pub(super) async fn upload(
+/// Uploads what `encode` writes, and says how many bytes the file has, and what `encode` said.
+pub(super) async fn upload<T: Send + 'static>(
     table: &Table,
     path: &Path,
-    rows: RecordBatch,
-    options: &WriteOptions,
-) -> std::result::Result<u64, LakeError> {
+    encode: impl FnOnce(Chunks) -> Encoded<T> + Send + 'static,
+) -> std::result::Result<(u64, T), LakeError> {
     let (sender, chunks) = mpsc::channel::<Bytes>(CHUNKS_WAITING);
-    let options = options.clone();
-    let encoder =
-        table.blocking(move || encode::encode(&rows, &options, Chunks { sender, buffer: BytesMut::new() }));
+    let encoder = table.blocking(move || encode(Chunks { sender, buffer: BytesMut::new() }));
     let store = table.store();
     let mut upload = Upload::new(store.as_ref(), path);
     let send = async {
@@ -48,7 +44,10 @@ pub(super) async fn upload(
     };
     let (sent, encoded) = futures::join!(send, encoder);
     let whole = match (sent, encoded) {
-        (Ok(()), Ok(Ok(()))) => upload.finish().await.map_err(|source| failed(table, source)),
+        (Ok(()), Ok(Ok(said))) => match upload.finish().await {
+            Ok(bytes) => Ok((bytes, said)),
+            Err(source) => Err(failed(table, source)),
+        },
         (Err(source), _) => Err(failed(table, source)),
         (Ok(()), Err(interrupted)) => Err(interrupted),
         (Ok(()), Ok(Err(source))) => Err(LakeError::Parquet { table: table.name().to_owned(), source }),
@@ -144,7 +143,7 @@ impl<'a> Upload<'a> {
 }
 
 /// What the encoder writes to: it waits here while the store is slower.
-struct Chunks {
+pub(super) struct Chunks {
     sender: mpsc::Sender<Bytes>,
     buffer: BytesMut,
 }

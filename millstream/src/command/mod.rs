@@ -6,12 +6,14 @@ mod device;
 mod doctor;
 mod init;
 mod log;
+mod maintain;
 mod replay;
+mod report;
 mod sql;
 mod stages;
 mod tables;
 
-use crate::cli::Command;
+use crate::cli::{Command, Report};
 use crate::pipeline::{Role, Stages};
 use std::fmt::Display;
 use std::path::Path;
@@ -40,6 +42,10 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Tables(options) => tables::run(options).await,
         Command::Sql(options) => sql::run(options).await,
         Command::Replay(options) => replay::run(*options).await,
+        Command::Report(Report::List(options)) => report::list(options).await,
+        Command::Report(Report::Run(options)) => report::run(options, false).await,
+        Command::Report(Report::Rebuild(options)) => report::run(options, true).await,
+        Command::Maintain(options) => maintain::run(options).await,
         Command::Check(options) => check::run(&options),
         Command::Doctor(options) => doctor::run(options).await,
         Command::Config => check::print_defaults(),

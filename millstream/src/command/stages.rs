@@ -96,7 +96,7 @@ fn first_message(settings: &Settings, data: &str, config: Option<&Path>, address
     format!(
         "A first message, from another terminal:\n  \
            mosquitto_pub {port}-t {topic} -m '{{\"temp\":21.5}}'\n\
-         and, a few seconds later, what became of it:\n  \
+         and what became of it:\n  \
            {program} sql --data {data}{config} -c 'select * from {stream}'\n\n",
         program = program(),
         topic = quoted(Path::new(&example(topic))),
@@ -110,7 +110,7 @@ fn first_device(data: &str, config: Option<&Path>) -> String {
     format!(
         "Devices need credentials. A first one, from another terminal; it prints a password, and a message to publish with it:\n  \
            {program} device add d1 --data {data}{config}\n\
-         and, a few seconds after that message, what became of it:\n  \
+         and, after that message, what became of it:\n  \
            {program} sql --data {data}{config} -c 'show tables'\n\n",
         program = program(),
     )

@@ -10,9 +10,11 @@ pub(crate) mod raw;
 mod report;
 pub(crate) mod secret;
 pub(crate) mod settings;
+pub(crate) mod sql;
 pub(crate) mod stream;
 pub(crate) mod subscriber;
 mod telemetry;
+pub(crate) mod upkeep;
 mod value;
 
 pub(crate) use settings::Settings;

@@ -1,6 +1,6 @@
 //! The configuration as it is written: every key optional, none unknown. What it means is decided in `settings`.
 
-use super::value::{Size, Span};
+use super::value::{Ceiling, Size, Span, Term};
 use indexmap::IndexMap;
 use millstream_model::column::ColumnType;
 use millstream_model::secret::Secret;
@@ -22,7 +22,9 @@ pub(crate) struct RawConfig {
     pub(crate) lake: RawLake,
     pub(crate) s3: RawS3,
     pub(crate) http: RawHttp,
+    pub(crate) sql: RawSql,
     pub(crate) reports: RawReports,
+    pub(crate) upkeep: RawUpkeep,
     pub(crate) telemetry: RawTelemetry,
     pub(crate) stream: Option<Vec<RawStream>>,
     pub(crate) report: Vec<RawReport>,
@@ -200,10 +202,39 @@ pub(crate) struct RawHttp {
     pub(crate) token_file: Option<PathBuf>,
 }
 
+/// What questions may take.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawSql {
+    pub(crate) memory: Option<Size>,
+    pub(crate) spill: Option<Size>,
+    pub(crate) time: Option<Span>,
+    pub(crate) scan: Option<Ceiling>,
+    pub(crate) running: Option<usize>,
+    pub(crate) waiting: Option<usize>,
+    pub(crate) wait: Option<Span>,
+    pub(crate) stall: Option<Span>,
+    pub(crate) delivery: Option<Span>,
+    pub(crate) tail: Option<bool>,
+    pub(crate) tail_memory: Option<Size>,
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawReports {
     pub(crate) sweep: Option<Span>,
+}
+
+/// How the tables are looked after.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawUpkeep {
+    pub(crate) every: Option<Term>,
+    pub(crate) compact: Option<bool>,
+    pub(crate) target_size: Option<Size>,
+    pub(crate) safe_age: Option<Span>,
+    pub(crate) log_keep: Option<Span>,
+    pub(crate) quarantine_keep: Option<Term>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -241,6 +272,8 @@ pub(crate) struct RawStream {
     pub(crate) column_limit: Option<usize>,
     pub(crate) partition: Option<RawPartition>,
     pub(crate) start: Option<RawStart>,
+    pub(crate) sequence: Option<String>,
+    pub(crate) keep: Option<Term>,
     #[serde(default)]
     pub(crate) columns: IndexMap<String, RawColumn>,
     #[serde(default)]
@@ -342,4 +375,14 @@ pub(crate) struct RawReport {
     pub(crate) name: String,
     pub(crate) sql: String,
     pub(crate) partition_by: Option<String>,
+    pub(crate) when: Option<RawWhen>,
+    pub(crate) lateness: Option<Span>,
+}
+
+/// Which readings a report goes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RawWhen {
+    Always,
+    Complete,
 }

@@ -5,13 +5,16 @@ use super::http::{Http, check_http};
 use super::lake::{Lake, check_lake};
 use super::log::{Embedded, LogChoice, check_log};
 use super::problem::Problem;
-use super::raw::{Notices, RawConfig};
+use super::raw::{self, Notices, RawConfig};
 use super::report::check_reports;
-use super::stream::{check_streams, stream_names};
+use super::sql::{Sql, check_sql};
+use super::stream::{self, check_streams, stream_names};
 use super::subscriber::{Subscriber, check_subscribers};
 use super::telemetry::{Telemetry, check_telemetry};
+use super::upkeep::{Upkeep, check_upkeep};
 use super::value::{Origin, at_least_a_second};
 use millstream_model::stream::Stream;
+use millstream_query::{Definitions, Unclaimed};
 use millstream_transform::processor::Report;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,8 +35,12 @@ pub(crate) struct Settings {
     pub(crate) lake: Lake,
     /// Where SQL, health and metrics are answered.
     pub(crate) http: Http,
+    /// What questions may take.
+    pub(crate) sql: Sql,
     /// How often the processor looks without a notice.
     pub(crate) sweep: Duration,
+    /// How the tables are looked after.
+    pub(crate) upkeep: Upkeep,
     /// Our own log lines.
     pub(crate) telemetry: Telemetry,
     /// The user's streams, in the order in which they claim topics.
@@ -45,6 +52,16 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// What a question knows of it.
+    pub(crate) fn definitions(&self) -> Arc<Definitions> {
+        let streams = self.streams.iter().cloned().chain([Arc::new(stream::lifecycle())]).collect();
+        let unclaimed = match self.gateway.unclaimed {
+            raw::Unclaimed::Quarantine => Unclaimed::Quarantine,
+            raw::Unclaimed::Drop => Unclaimed::Drop,
+        };
+        Arc::new(Definitions { streams, unclaimed, reports: self.reports.clone() })
+    }
+
     /// Checks all of a configuration and fills in what it leaves out.
     ///
     /// # Errors
@@ -56,11 +73,13 @@ impl Settings {
         let log = check_log(raw.log, raw.kafka, origin, found, noted);
         let lake = check_lake(raw.lake, raw.s3, origin, found, noted);
         let http = check_http(raw.http, origin, found, noted);
+        let sql = check_sql(raw.sql, found);
+        let upkeep = check_upkeep(raw.upkeep, found);
         let telemetry = keep(found, check_telemetry(raw.telemetry));
         let written = stream_names(raw.stream.as_deref());
         let streams = check_streams(raw.stream, found);
         let subscribers = check_subscribers(raw.subscriber, &streams, origin, found, noted);
-        let reports = check_reports(raw.report, &written, &streams, found);
+        let reports = check_reports(raw.report, &written, &streams, found, noted);
         let sweep = keep(found, at_least_a_second("reports.sweep", raw.reports.sweep, SWEEP));
         if lake.notices == Notices::Store && matches!(log, Some(LogChoice::Embedded(_))) {
             found.push(
@@ -86,7 +105,9 @@ impl Settings {
                     log,
                     lake,
                     http,
+                    sql,
                     sweep,
+                    upkeep,
                     telemetry,
                     streams,
                     reports,

@@ -2,6 +2,7 @@
 
 use super::problem::Problem;
 use super::raw::{Format, OneOrMany, RawColumn, RawMisfit, RawPartition, RawStart, RawStream, RawTimeUnit};
+use super::upkeep::check_keep;
 use super::value::Span;
 use millstream_model::column::{Column, ColumnType, check_column_name, fold_column_name, reserved};
 use millstream_model::name::{LIFECYCLE, StreamName};
@@ -67,6 +68,8 @@ fn stream(name: &str, topics: &[&str], columns: Vec<Column>, date: DatePartition
         date,
         files: CloseRule { after: CLOSE_AFTER, size: CLOSE_SIZE, idle: CLOSE_IDLE },
         start: Start::Refuse,
+        sequence: None,
+        keep: None,
     }
 }
 
@@ -161,6 +164,10 @@ fn check_stream(key: &str, raw: RawStream) -> Result<Stream, Vec<Problem>> {
         ));
     }
     check_not_empty(key, raw.device.as_deref(), raw.transform.as_deref(), &mut note);
+    // What a transform gives may be of another type than what it is given.
+    let declared = raw.transform.as_ref().map_or(&columns[..], |_| &[]);
+    check_sequence(key, raw.sequence.as_deref(), declared, &mut note);
+    let keep = check_keep(&format!("{key}.keep"), raw.keep, &mut problems);
     let Some(name) = name.filter(|_| problems.is_empty()) else { return Err(problems) };
     let misfit = |raw: Option<RawMisfit>| match raw {
         Some(RawMisfit::Quarantine) => Misfit::Quarantine,
@@ -185,6 +192,8 @@ fn check_stream(key: &str, raw: RawStream) -> Result<Stream, Vec<Problem>> {
             Some(RawStart::Earliest) => Start::Earliest,
             Some(RawStart::Beginning) | None => Start::Refuse,
         },
+        sequence: raw.sequence,
+        keep,
         files,
     };
     Transform::check(&stream).map_err(|error| vec![Problem::new(format!("{key}.transform"), error)])?;
@@ -203,6 +212,26 @@ fn check_not_empty(key: &str, device: Option<&str>, transform: Option<&str>, not
             Problem::new(format!("{key}.transform"), "a transform cannot be empty")
                 .hint("leave `transform` out, or write one like \"select * from input\""),
         );
+    }
+}
+
+/// A sequence is counted in a column of the table: one that can be there, and not one of those that are always there.
+fn check_sequence(key: &str, name: Option<&str>, columns: &[Column], note: &mut impl FnMut(Problem)) {
+    let Some(name) = name else { return };
+    let at = format!("{key}.sequence");
+    if let Err(error) = check_column_name(name) {
+        note(
+            Problem::new(at, error)
+                .hint("leave `sequence` out, or name the column in which each device counts its readings"),
+        );
+    } else if reserved::is_reserved(name) {
+        note(Problem::new(at, format!("`{name}` is a column of the table's own, in which no device counts")));
+    } else if let Some(column) = columns.iter().find(|column| column.name == name)
+        && !matches!(column.kind, ColumnType::Double | ColumnType::Long)
+    {
+        let what =
+            format!("the column `{name}` is declared {}, and a sequence is counted in numbers", column.kind);
+        note(Problem::new(at, what).hint("declare it long, or leave it to be learned"));
     }
 }
 

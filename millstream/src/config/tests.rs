@@ -4,8 +4,10 @@ use super::load::load;
 use super::log::LogChoice;
 use super::problem::{Problem, Weight};
 use super::{DEFAULTS, Settings};
+use millstream_query::When;
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
+use std::time::Duration;
 
 fn parse(text: &str) -> Result<Settings, Vec<Problem>> {
     load(text, Path::new("/etc/millstream"), &BTreeMap::new())
@@ -190,6 +192,32 @@ fn problems_of_streams_say_what_would_be_right() {
 }
 
 #[test]
+fn a_sequence_is_counted_in_a_column_of_numbers() {
+    let stream = |keys: &str| format!("[[stream]]\nname = \"a\"\ntopic = \"#\"\nsequence = {keys}\n");
+    let check_sequence = |keys: &str, what: &str, hint: &str| {
+        check(&stream(keys), &[("stream[0].sequence", (4, 12), what, hint)]);
+    };
+    check_sequence("\"\"", "cannot be empty", "leave `sequence` out");
+    check_sequence("\"my seq\"", "cannot have ' ' in it", "name the column");
+    check_sequence("\"_offset\"", "`_offset` is a column of the table's own", "");
+    check_sequence("\"n\"\ncolumns = { n = \"string\" }", "`n` is declared string", "declare it long");
+    for (keys, column) in [
+        ("\"n\"", "n"),
+        ("\"n\"\ncolumns = { n = \"long\" }", "n"),
+        ("\"n\"\ncolumns = { n = \"double\" }", "n"),
+        // What a transform makes of it may be a number.
+        (
+            "\"n\"\ncolumns = { n = \"string\" }\ntransform = \"select cast(n as bigint) as n from input\"",
+            "n",
+        ),
+    ] {
+        let settings = parse(&stream(keys)).unwrap();
+        assert_eq!(settings.streams[0].sequence.as_deref(), Some(column));
+    }
+    assert_eq!(parse("").unwrap().streams[0].sequence, None);
+}
+
+#[test]
 fn problems_of_reports_say_what_would_be_right() {
     let check =
         |sql: &str, expected| check(&format!("[[report]]\nname = \"r\"\nsql = \"{sql}\"\n"), expected);
@@ -199,6 +227,75 @@ fn problems_of_reports_say_what_would_be_right() {
         "select * from telemetri, lifecycle, quarantine",
         &[("report[0].sql", (3, 7), "no stream is named `telemetri`", "`telemetry`")],
     );
+    check(
+        "select * from reporting.s",
+        &[("report[0].sql", (3, 7), "no report is named `s`", "the reports are `r`")],
+    );
+    check(
+        "select * from r",
+        &[("report[0].sql", (3, 7), "in a circle: `r` reads `r`", "let one of them read the streams")],
+    );
+}
+
+/// A report of a name, and what more its table says.
+fn report(name: &str, sql: &str, more: &str) -> String {
+    format!("[[report]]\nname = \"{name}\"\nsql = \"{sql}\"\n{more}")
+}
+
+#[test]
+fn reports_may_read_reports_but_not_in_a_circle() {
+    let base = report("base", "select date, device_id from telemetry", "partition_by = \"date\"\n");
+    let settings = parse(&format!("{}{base}", report("top", "select count(*) as n from base", ""))).unwrap();
+    assert_eq!(settings.reports.len(), 2);
+    let circle = [
+        report("a", "select * from reporting.b join telemetry on true", ""),
+        report("b", "select * from c", ""),
+        report("c", "select * from b", ""),
+    ];
+    check(
+        &circle.concat(),
+        &[("report[1].sql", (6, 7), "in a circle: `b` reads `c` reads `b`", "read the streams")],
+    );
+}
+
+#[test]
+fn a_report_that_waits_for_completeness_reads_streams_and_says_how_late_they_are() {
+    let when = |more: &str| {
+        let settings = parse(&report("r", "select date from telemetry", more)).unwrap();
+        settings.reports[0].when
+    };
+    let complete = |seconds| When::Complete { lateness: Duration::from_secs(seconds) };
+    assert_eq!(when(""), When::Always);
+    assert_eq!(when("when = \"always\"\n"), When::Always);
+    assert_eq!(when("when = \"complete\"\n"), complete(3600));
+    assert_eq!(when("when = \"complete\"\nlateness = \"2h\"\n"), complete(7200));
+    check(
+        &report("r", "select date from telemetry", "lateness = \"2h\"\n"),
+        &[("report[0].lateness", (4, 12), "only a report that waits", "when = \"complete\"")],
+    );
+    check(
+        &report("r", "select reason from quarantine", "when = \"complete\"\n"),
+        &[(
+            "report[0].when",
+            (4, 8),
+            "only streams are ever complete, and it reads `quarantine`",
+            "leave out",
+        )],
+    );
+    check(
+        &report("r", "select date from telemetry", "when = \"soon\"\n"),
+        &[("report[0].when", (4, 8), "unknown variant `soon`", "")],
+    );
+}
+
+#[test]
+fn a_report_that_forgets_with_its_stream_is_warned_of() {
+    let stream = "[[stream]]\nname = \"a\"\ntopic = \"#\"\nkeep = \"30d\"\n";
+    let lost = [("report[0].sql", "loses the rows that `a` does not keep")];
+    check_warnings(&format!("{stream}{}", report("r", "select device_id from a", "")), &lost);
+    let by_date = report("r", "select date from a", "partition_by = \"date\"\n");
+    check_warnings(&format!("{stream}{by_date}"), &[]);
+    check_warnings(&report("r", "select device_id from telemetry", ""), &[]);
 }
 
 fn partitions(settings: &Settings) -> u16 {
@@ -535,4 +632,22 @@ fn kafka_is_trimmed_unless_it_is_to_keep_all() {
     check("", Keep::Uncommitted);
     check("keep = \"uncommitted\"", Keep::Uncommitted);
     check("keep = \"all\"", Keep::All);
+}
+
+#[test]
+fn what_questions_may_take_makes_sense() {
+    check("[sql]\nmemory = \"1MiB\"\n", &[("sql.memory", (2, 10), "at least 64 MiB", "")]);
+    check("[sql]\ntail_memory = 0\n", &[("sql.tail_memory", (2, 15), "at least 1 MiB", "")]);
+    check("[sql]\nrunning = 0\n", &[("sql.running", (2, 11), "at least 1", "")]);
+    check("[sql]\nscan = 0\n", &[("sql.scan", (2, 8), "no query could read", "no limit")]);
+    check("[sql]\nscan = \"much\"\n", &[("sql.scan", (2, 8), "a size is written like", "")]);
+    check("[sql]\ntime = \"1ms\"\n", &[("sql.time", (2, 8), "at least 1s", "")]);
+    let check = |text: &str, expected: Option<u64>| {
+        let sql = parse(&format!("[sql]\n{text}\n")).unwrap().sql;
+        assert_eq!(sql.limits(None, sql.spill_bytes()).scan_bytes, expected, "{text}");
+    };
+    check("", None);
+    check("scan = \"\"", None);
+    check("scan = \"1GiB\"", Some(1 << 30));
+    check("scan = 5", Some(5));
 }

@@ -2,7 +2,7 @@
 
 use super::problem::Problem;
 use bytesize::ByteSize;
-use serde::de::{Error, Visitor};
+use serde::de::{Error, IntoDeserializer, Visitor};
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -30,6 +30,32 @@ impl<'de> Deserialize<'de> for Span {
                         "{error}; a length of time is written like \"60s\", \"5m\" or \"1h 30m\""
                     ))
                 })
+            }
+        }
+        deserializer.deserialize_str(Form)
+    }
+}
+
+/// A length of time that may be left open, written like `365d`; `""`: none.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Term(pub(crate) Option<Duration>);
+
+impl<'de> Deserialize<'de> for Term {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Form;
+        impl Visitor<'_> for Form {
+            type Value = Term;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a length of time like \"10m\" or \"365d\", or \"\" for none")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Term, E> {
+                if text.is_empty() {
+                    return Ok(Term(None));
+                }
+                let Span(span) = Span::deserialize(text.into_deserializer())?;
+                Ok(Term(Some(span)))
             }
         }
         deserializer.deserialize_str(Form)
@@ -65,6 +91,41 @@ impl<'de> Deserialize<'de> for Size {
                 parsed.map(|size| Size(size.as_u64())).map_err(|error| {
                     E::custom(format!("{error}; a size is written like \"128MiB\", or as a number of bytes"))
                 })
+            }
+        }
+        deserializer.deserialize_any(Form)
+    }
+}
+
+/// Most bytes of something, written like a size; `""`: no limit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ceiling(pub(crate) Option<u64>);
+
+impl<'de> Deserialize<'de> for Ceiling {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Form;
+        impl Visitor<'_> for Form {
+            type Value = Ceiling;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a size like \"128GiB\", a number of bytes, or \"\" for no limit")
+            }
+
+            fn visit_i64<E: Error>(self, bytes: i64) -> Result<Ceiling, E> {
+                let Size(bytes) = Size::deserialize(bytes.into_deserializer())?;
+                Ok(Ceiling(Some(bytes)))
+            }
+
+            fn visit_u64<E: Error>(self, bytes: u64) -> Result<Ceiling, E> {
+                Ok(Ceiling(Some(bytes)))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Ceiling, E> {
+                if text.is_empty() {
+                    return Ok(Ceiling(None));
+                }
+                let Size(bytes) = Size::deserialize(text.into_deserializer())?;
+                Ok(Ceiling(Some(bytes)))
             }
         }
         deserializer.deserialize_any(Form)

@@ -1,4 +1,4 @@
-//! What the program answers over HTTP: SQL, whether it lives, whether it is ready, and its metrics.
+//! What the program answers over HTTP: SQL, who answers, whether it lives, whether it is ready, and its metrics.
 //!
 //! [`health`] and [`metrics`] only read what the stages say of themselves; SQL is answered by `query`. Neighbour: the pipeline, which starts it last and ends it
 //! after the stages, so that draining can be watched. Nothing here changes anything.
@@ -6,6 +6,7 @@
 mod bearer;
 mod connections;
 mod health;
+pub(crate) mod identity;
 mod metrics;
 
 use crate::pipeline::Observed;
@@ -25,21 +26,35 @@ use tokio_util::sync::CancellationToken;
 /// How long answers that are on their way may take when the program ends.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
-/// All routes; SQL where there are buckets to ask. Metrics and SQL need the token, if there is one; probes know none.
+/// What questions are answered from, and within which bounds.
+#[derive(Debug)]
+pub(crate) struct Questions {
+    /// Where the answers lie.
+    pub(crate) lakehouse: Lakehouse,
+    /// Of all of them.
+    pub(crate) limits: Limits,
+    /// How they are taken.
+    pub(crate) server: server::Settings,
+    /// The id of this run.
+    pub(crate) id: String,
+}
+
+/// All routes; SQL where there are questions to answer. Metrics and SQL need the token, if there is one; probes know none.
 ///
 /// # Errors
 /// If a session over the buckets cannot be opened.
 pub(crate) async fn router(
     observed: Observed,
-    lakehouse: Option<Lakehouse>,
+    questions: Option<Questions>,
     token: Option<Secret>,
 ) -> anyhow::Result<Router> {
-    let sql = match lakehouse {
-        Some(lakehouse) => {
-            let opened = Session::open(&lakehouse, Limits::default()).await;
+    let sql = match questions {
+        Some(Questions { lakehouse, limits, server, id }) => {
+            let opened = Session::open(&lakehouse, limits).await;
             let session = Arc::new(opened.context("failed to start a session")?);
-            let settings = server::Settings { token: token.clone(), ..server::Settings::default() };
-            server::router(settings, session, observed.sql.clone())
+            let identity =
+                Router::new().route(identity::PATH, get(identity::answer)).with_state(Arc::<str>::from(id));
+            server::router(server, session, observed.sql.clone()).merge(identity)
         }
         None => Router::new(),
     };

@@ -33,8 +33,9 @@ impl Buckets {
         Ok(buckets)
     }
 
-    /// As a question needs them.
-    pub(super) fn lakehouse(&self) -> Lakehouse {
-        Lakehouse { ingestion: self.ingestion.clone(), reporting: self.reporting.clone() }
+    /// As a question needs them, with what is configured, but without the log.
+    pub(super) fn lakehouse(&self, settings: &Settings) -> Lakehouse {
+        let lakehouse = Lakehouse::new(self.ingestion.clone(), self.reporting.clone());
+        lakehouse.with_definitions(settings.definitions())
     }
 }

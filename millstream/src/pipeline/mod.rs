@@ -9,6 +9,7 @@
 mod buckets;
 mod collect;
 mod firehose;
+mod janitor;
 mod log;
 mod observed;
 mod processor;
@@ -21,12 +22,15 @@ pub(crate) use reach::Reach;
 pub(crate) use stages::{Role, Stages};
 
 use crate::config::Settings;
-use crate::directory::Directory;
+use crate::directory::{Beacon, Directory, Spill};
 use crate::http;
+use crate::http::Questions;
 use crate::supervisor::Stage;
+use crate::telemetry::chain;
 use anyhow::Context;
 use buckets::Buckets;
 use millstream_ingest::gateway::Observer;
+use millstream_model::secret::Secret;
 use millstream_transform::processor::Report;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -44,6 +48,10 @@ pub(crate) struct Pipeline {
     buckets: Option<Buckets>,
     reports: Vec<Report>,
     observed: Observed,
+    /// Says where SQL is answered, as long as it is.
+    beacon: Option<Beacon>,
+    /// Where queries spill, until the end.
+    spill: Option<Spill>,
 }
 
 /// Where the program can be reached.
@@ -69,7 +77,7 @@ impl Pipeline {
         observer: Arc<dyn Observer>,
     ) -> anyhow::Result<Self> {
         stages.check(settings)?;
-        let log = if stages.need_log() { Some(log::open(settings, directory).await?) } else { None };
+        let log = if stages.need_log(settings) { Some(log::open(settings, directory).await?) } else { None };
         let http = match settings.http.listen {
             Some(address) => Some(listen(address, "MILLSTREAM__HTTP__LISTEN").await?),
             None => None,
@@ -89,18 +97,22 @@ impl Pipeline {
             http: Stage::new("http"),
             buckets,
             reports: settings.reports.clone(),
+            beacon: None,
+            spill: None,
         };
         if stages.has(Role::Process) {
             pipeline.start_processor(settings)?;
+            pipeline.start_reporting_janitor(settings)?;
         }
         if stages.has(Role::Firehose) {
             pipeline.start_firehose(settings, directory, stages)?;
+            pipeline.start_ingestion_janitor(settings)?;
         }
         if stages.has(Role::Collect) {
             pipeline.start_collect(settings, directory, observer).await?;
         }
         if let Some(listener) = http {
-            pipeline.start_http(settings, stages, listener).await?;
+            pipeline.start_http(settings, directory, stages, listener).await?;
         }
         Ok(pipeline)
     }
@@ -109,24 +121,59 @@ impl Pipeline {
     async fn start_http(
         &mut self,
         settings: &Settings,
+        directory: &Directory,
         stages: &Stages,
         listener: TcpListener,
     ) -> anyhow::Result<()> {
-        self.addresses.http = Some(listener.local_addr()?);
+        let address = listener.local_addr()?;
+        self.addresses.http = Some(address);
         self.observed.serves = stages.has(Role::Serve);
         for (number, reach) in self.observed.reaches().cloned().enumerate() {
             let token = self.http.token();
             self.http.spawn(format!("probe {number}"), reach.keep_asking(token));
         }
-        let lakehouse = self.buckets.as_ref().filter(|_| stages.has(Role::Serve)).map(Buckets::lakehouse);
         let token = settings.http.token.as_ref().map(|token| token.read()).transpose()?;
-        let router = http::router(self.observed.clone(), lakehouse, token).await?;
+        let id = Beacon::id();
+        let questions = match stages.has(Role::Serve) {
+            true => Some(self.questions(settings, directory, token.clone(), id.clone())?),
+            false => None,
+        };
+        let router = http::router(self.observed.clone(), questions, token).await?;
         let token = self.http.token();
         self.http.spawn("server", async move {
             http::serve(listener, router, token).await;
             Ok(())
         });
+        if stages.has(Role::Serve) {
+            // Without it answers are given all the same, to who knows where.
+            self.beacon = directory.announce(settings, address, id).unwrap_or_else(|error| {
+                tracing::warn!(
+                    error = chain(&error),
+                    "`millstream sql` will not find this server by its data directory"
+                );
+                None
+            });
+        }
         Ok(())
+    }
+
+    /// What questions are answered from.
+    fn questions(
+        &mut self,
+        settings: &Settings,
+        directory: &Directory,
+        token: Option<Secret>,
+        id: String,
+    ) -> anyhow::Result<Questions> {
+        let (spill, spill_bytes) = directory.spill(settings);
+        let limits = settings.sql.limits(spill.as_ref().map(|spill| spill.path().to_owned()), spill_bytes);
+        self.spill = spill;
+        let lakehouse = self.buckets()?.lakehouse(settings);
+        let lakehouse = match self.log.as_ref().filter(|_| settings.sql.tail) {
+            Some(log) => lakehouse.with_log(log.shared()),
+            None => lakehouse,
+        };
+        Ok(Questions { lakehouse, limits, server: settings.sql.server(token), id })
     }
 
     /// Where the program can be reached.
@@ -153,6 +200,8 @@ impl Pipeline {
         let collect = self.collect.drain().await;
         let firehose = self.firehose.drain().await;
         let processor = self.drain_processor().await;
+        // Who comes now is to look for himself.
+        drop(self.beacon.take());
         let http = self.http.drain().await;
         let log = match self.log {
             Some(log) => log.close().await.context("failed to close the log"),

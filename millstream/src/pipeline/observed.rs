@@ -6,7 +6,7 @@ use super::reach::{Reach, Target};
 use crate::config::Settings;
 use millstream_ingest::{gateway, subscriber};
 use millstream_query::server::Counters;
-use millstream_transform::{firehose, processor};
+use millstream_transform::{firehose, janitor, processor};
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 use tokio::sync::watch;
@@ -23,6 +23,8 @@ pub(crate) struct Observed {
     pub(crate) firehoses: BTreeMap<String, watch::Receiver<firehose::Status>>,
     /// The processor, if it runs here.
     pub(crate) processor: Option<watch::Receiver<processor::Status>>,
+    /// Who looks after the tables here, by bucket.
+    pub(crate) janitors: BTreeMap<&'static str, watch::Receiver<janitor::Status>>,
     /// Queries, if they are answered here.
     pub(crate) serves: bool,
     /// What became of queries.
@@ -48,6 +50,7 @@ impl Observed {
             subscribers: BTreeMap::new(),
             firehoses: BTreeMap::new(),
             processor: None,
+            janitors: BTreeMap::new(),
             serves: false,
             sql: Counters::default(),
             log: log.zip(topic).map(|(log, topic)| Reach::new(Target::Log(log.clone(), topic))),
@@ -66,6 +69,7 @@ impl Observed {
             subscribers: BTreeMap::new(),
             firehoses: BTreeMap::new(),
             processor: None,
+            janitors: BTreeMap::new(),
             serves: false,
             sql: Counters::default(),
             log: None,

@@ -2,9 +2,11 @@
 
 use super::Pipeline;
 use crate::config::Settings;
+use crate::config::lake::Location;
 use crate::config::log::LogChoice;
+use crate::config::raw::Notices;
 use crate::telemetry::chain;
-use millstream_transform::firehose::TrimRule;
+use millstream_transform::firehose::{NoticeRule, TrimRule};
 use millstream_transform::processor;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -20,7 +22,13 @@ impl Pipeline {
             // Another processor may not have read them yet; their topic has a retention of its own.
             LogChoice::Kafka(_) => TrimRule::Keep,
         };
-        let rules = processor::Settings { sweep: settings.sweep, trim, ..processor::Settings::default() };
+        let notices = match (settings.lake.notices, &settings.lake.reporting) {
+            // Its rule must be there for the reporting bucket, too.
+            (Notices::Store, Some(Location::Store(_))) => NoticeRule::Store,
+            (Notices::Store | Notices::Firehose, _) => NoticeRule::Firehose,
+        };
+        let sweep = settings.sweep;
+        let rules = processor::Settings { sweep, trim, notices, ..processor::Settings::default() };
         let (log, reports, buckets) = (self.log()?.shared(), self.reports.clone(), self.buckets()?.clone());
         let (token, status) = (self.processor.token(), watch::Sender::default());
         self.observed.processor = Some(status.subscribe());
@@ -39,11 +47,12 @@ impl Pipeline {
             return Ok(());
         }
         let drained = self.processor.drain().await;
-        let buckets = self.buckets()?.clone();
+        let (log, buckets) = (self.log()?.shared(), self.buckets()?.clone());
         let rules = processor::Settings::default();
         let caught_up = processor::catch_up(
             rules,
             &self.reports,
+            Some(log),
             buckets.ingestion,
             buckets.reporting,
             watch::Sender::default(),

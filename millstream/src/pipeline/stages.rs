@@ -86,8 +86,15 @@ impl Stages {
         self.accepted_gaps.contains(stream)
     }
 
-    pub(super) fn need_log(&self) -> bool {
+    /// Whether one of them writes to the log, or reads what only its owner may.
+    fn own_log(&self) -> bool {
         [Role::Collect, Role::Firehose, Role::Process].iter().any(|role| self.has(*role))
+    }
+
+    /// Whether the log is to be opened. For answers Kafka is, where the tail belongs into them; the embedded log is its owner's.
+    pub(super) fn need_log(&self, settings: &Settings) -> bool {
+        let read_for_answers = matches!(settings.log, LogChoice::Kafka(_)) && settings.sql.tail;
+        self.own_log() || (self.has(Role::Serve) && read_for_answers)
     }
 
     pub(super) fn need_buckets(&self) -> bool {
@@ -99,7 +106,7 @@ impl Stages {
     /// # Errors
     /// If not; the message says what would be needed.
     pub(crate) fn check(&self, settings: &Settings) -> anyhow::Result<()> {
-        if let ([role], LogChoice::Embedded(_), true) = (self.roles, &settings.log, self.need_log()) {
+        if let ([role], LogChoice::Embedded(_), true) = (self.roles, &settings.log, self.own_log()) {
             bail!(
                 "`{role}` alone needs a log that other processes can reach, and the embedded log belongs to one process: \
                  name Kafka's brokers, MILLSTREAM__KAFKA__BROKERS=host:9092, or run all stages in one process with `up`"

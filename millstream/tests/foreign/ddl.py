@@ -1,6 +1,6 @@
 """Runs the statements of a file in DuckDB, then a query, and prints its rows as JSON.
 
-ddl.py FILE QUERY
+ddl.py FILE QUERY    tables on S3 are reached with the credentials of AWS_*
 """
 
 import json
@@ -12,8 +12,9 @@ import duckdb_extensions
 
 def main():
     file, query = sys.argv[1:]
-    # In place of `install delta`: it comes as a package, so that nothing is downloaded.
-    duckdb_extensions.import_extension("delta")
+    # In place of `install`: they come as packages, so that nothing is downloaded.
+    for extension in ("aws", "delta", "httpfs"):
+        duckdb_extensions.import_extension(extension)
     connection = duckdb.connect()
     with open(file) as statements:
         connection.execute(statements.read())

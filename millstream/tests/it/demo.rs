@@ -197,5 +197,8 @@ fn check_readings(home: &Home) {
         [json!({"n": READINGS, "different": READINGS, "reported": READINGS}).as_object().unwrap().clone()]
     );
     let tables = home.run(&["sql", "--format", "csv", "-c", "show tables"]).good().out;
-    assert!(!tables.contains("quarantine") || home.value("select count(*) from quarantine") == 0, "{tables}");
+    assert!(
+        !tables.contains("ingestion,quarantine") || home.value("select count(*) from quarantine") == 0,
+        "{tables}"
+    );
 }

@@ -136,13 +136,16 @@ impl Plant {
         }
     }
 
-    fn sql(&self, query: &str) -> Vec<Row> {
-        self.home.sql(query)
+    /// What an answer says that cannot have what waits in the log.
+    fn unanswered(&self) -> String {
+        self.home.run(&["sql", "-c", "select count(*) from telemetry"]).refused()
     }
 
-    /// Where the rows come from, sorted.
+    /// Where the rows in files come from, sorted.
     fn places(&self) -> Vec<(usize, i64)> {
-        let rows = self.sql("select _partition, _offset from telemetry order by 1, 2");
+        let query = "select _partition, _offset from telemetry order by 1, 2";
+        let answer = self.home.run(&["sql", "--no-tail", "--format", "json", "-c", query]).good();
+        let rows: Vec<Row> = serde_json::from_str(&answer.out).unwrap();
         let number = |row: &Row, name: &str| row[name].as_i64().unwrap();
         let place = |row| (usize::try_from(number(row, "_partition")).unwrap(), number(row, "_offset"));
         rows.iter().map(place).collect()
@@ -232,6 +235,10 @@ fn what_kafka_forgot_is_refused_until_it_is_given_up_and_all_else_is_a_row_once(
     let said = plant.home.run(&["firehose", "--accept-gap", "telemetri"]).refused();
     assert!(said.contains("there is no such stream") && said.contains("telemetry"), "{said}");
     assert_eq!((plant.places(), plant.gaps(), plant.told()), (committed, json!([]), String::new()));
+    // No answer passes over it either.
+    let said = plant.unanswered();
+    assert!(said.contains(&format!("{TOPIC}/{partition} begins at offset {first}")), "{said}");
+    assert!(said.contains("millstream doctor") && said.contains("--no-tail"), "{said}");
 
     let running = Up::start(&mut plant.home.command(up));
     eventually("the gap is accepted", || (accepted(http(&running)) == Some(1.0)).then_some(()));
@@ -267,6 +274,8 @@ fn a_topic_that_was_deleted_and_made_anew_is_refused_until_it_is_taken_for_what_
     let firehose = ["firehose", "--accept-gap", "telemetry"];
     assert!(commands(&said).contains(&firehose.to_vec()), "{said}");
     assert_eq!((plant.places().len(), plant.gaps()), (DEVICES * EACH, json!([])));
+    let said = plant.unanswered();
+    assert!(said.contains("is not the one that was committed") && said.contains("--no-tail"), "{said}");
 
     let running = plant.stage(&firehose);
     let filled = before.iter().enumerate().filter(|(_, (_, next))| *next > 0);
@@ -285,7 +294,8 @@ fn a_topic_that_was_deleted_and_made_anew_is_refused_until_it_is_taken_for_what_
 
     plant.publish(3 * EACH, EACH);
     plant.commit();
-    let rows = plant.sql("select device_id, cast(value as bigint) as value from telemetry order by 1, 2");
+    let rows =
+        plant.home.sql("select device_id, cast(value as bigint) as value from telemetry order by 1, 2");
     let expected = (0..DEVICES).flat_map(|device| {
         (0..4 * EACH).map(move |value| json!({ "device_id": format!("d{device}"), "value": value }))
     });

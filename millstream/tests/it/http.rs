@@ -88,11 +88,21 @@ fn the_program_says_that_it_lives_that_it_is_ready_and_what_it_does() {
     eventually("all are committed", || (sample(http, &of("messages_total")) == Some(4.0)).then_some(()));
     assert_eq!(sample(http, &of("committed_rows_total")), Some(3.0));
     assert_eq!(sample(http, &of("quarantined_messages_total")), Some(1.0));
+    // Three times `{"temp":0}`, and one text.
+    assert_eq!(sample(http, &of("message_bytes_total")), Some(3.0 * 10.0 + 8.0));
+    assert!(sample(http, &of("partition_commits_total")) >= Some(1.0));
+    assert_eq!(sample(http, &of("partition_errors_total")), Some(0.0));
+    assert_eq!(sample(http, &of("in_flight_messages")), Some(0.0));
     eventually("nothing waits", || (sample(http, &of("lag_messages")) == Some(0.0)).then_some(()));
     assert_eq!(sample(http, &of("freshness_seconds")), Some(0.0));
     eventually("the report knows", || {
         (sample(http, "millstream_report_runs_total{report=\"daily\"}") >= Some(1.0)).then_some(())
     });
+
+    for bucket in ["ingestion", "reporting"] {
+        let runs = format!("millstream_upkeep_runs_total{{bucket=\"{bucket}\"}}");
+        assert!(sample(http, &runs).is_some(), "nobody looks after the tables of {bucket}");
+    }
 
     assert_eq!(sql(http, "select count(*) as n from telemetry"), serde_json::json!([{ "n": 3 }]));
     assert_eq!(sample(http, "millstream_sql_requests_total{outcome=\"answered\"}"), Some(1.0));

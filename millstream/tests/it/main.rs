@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod apart;
 #[cfg(test)]
+mod asking;
+#[cfg(test)]
 mod bad_input;
 #[cfg(test)]
 mod brokers;
@@ -25,9 +27,13 @@ mod fleet;
 #[cfg(test)]
 mod foreign;
 #[cfg(test)]
+mod fresh;
+#[cfg(test)]
 mod gaps;
 #[cfg(test)]
 mod http;
+#[cfg(test)]
+mod maintain;
 #[cfg(test)]
 mod mqtt;
 #[cfg(test)]
@@ -38,6 +44,8 @@ mod proxy;
 mod readers;
 #[cfg(test)]
 mod replay;
+#[cfg(test)]
+mod reports;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]

@@ -106,28 +106,62 @@ fn a_bad_question_is_refused_and_the_message_points_at_the_place() {
 }
 
 #[test]
-fn an_answer_says_how_many_readings_wait_for_their_file() {
+fn an_answer_has_what_waits_for_its_file_and_says_so() {
+    const COUNT: &str = "select count(*) as n from telemetry";
     let home = Home::with(AT_THE_END);
     let up = home.up();
     let mut device = Device::connect(up.address(), Version::V3, "c");
     READINGS.iter().for_each(|(topic, payload)| device.publish(topic, payload));
     device.publish("devices/d4/telemetry", r#"[{"temp":1},{"temp":2}]"#);
-    // Those of the connection itself wait as well, in the stream `lifecycle`, until it is idle: here only its own file closes.
-    let waiting = |readings: usize| format!("{readings} acknowledged readings are not in files yet");
-    home.rows("select 1 from lifecycle", 1);
-    let answer = home.run(&["sql", "-c", "select 1"]).good();
-    assert!(answer.err.contains(&waiting(5)), "{}", answer.err);
+    let check = |more: &[&str], rows: &str, said: &str| {
+        let answer = home.run(&[&["sql", "-c", COUNT], more].concat()).good();
+        assert!(answer.out.contains(rows), "{more:?}: {}{}", answer.out, answer.err);
+        assert!(answer.err.contains(said), "{more:?}: {}", answer.err);
+    };
+    // By the server, and beside it: what was acknowledged is there at once.
+    check(&[], " 5 ", ", 5 rows from the tail, complete to ");
+    check(&["--local"], " 5 ", ", 5 rows from the tail, complete to ");
+    // Committed files alone: there is none yet.
+    check(&["--no-tail"], " 0 ", "1 row in ");
+    check(&["--no-tail", "--local"], " 0 ", "1 row in ");
     drop(device);
     up.kill();
     // Nobody has to run for it.
-    let answer = home.run(&["sql", "-c", "select 1"]).good();
-    assert!(answer.err.contains("not in files yet"), "{}", answer.err);
+    check(&[], " 5 ", ", 5 rows from the tail, complete to ");
     home.up().drain();
-    let answer = home.run(&["sql", "-c", "select count(*) as n from telemetry"]).good();
+    check(&[], " 5 ", ", 0 rows from the tail, complete to ");
+    check(&["--no-tail"], " 5 ", "1 row in ");
+    let answer = home.run(&["sql", "--no-tail", "-c", COUNT]).good();
+    assert!(!answer.err.contains("tail"), "{}", answer.err);
+}
+
+/// Whoever serves no HTTP answers nobody, and its log is read beside it all the same.
+#[test]
+fn what_waits_is_seen_without_a_server() {
+    let home = Home::with(AT_THE_END);
+    let mut command = home.command(["up"]);
+    let command =
+        command.env("MILLSTREAM__GATEWAY__LISTEN", "127.0.0.1:0").env("MILLSTREAM__HTTP__LISTEN", "");
+    let up = Up::start(command);
+    let mut device = Device::connect(up.address(), Version::V5, "c");
+    READINGS.iter().for_each(|(topic, payload)| device.publish(topic, payload));
+    assert!(!home.data().join("server").exists());
+    let answer = home.run(&["sql", "--format", "csv", "-c", QUERY]).good();
+    assert_eq!(answer.out, "device_id,temp,label\nd1,21.5,\"a,b\"\nd2,-3.0,\nd3,,\"say \"\"hi\"\" | bye\"\n");
+    up.drain();
+}
+
+#[test]
+fn files_are_asked_beside_a_log_that_cannot_be_read() {
+    let home = with_readings();
+    // What remains of a log whose beginning is gone.
+    std::fs::remove_dir_all(home.data().join("log")).unwrap();
+    std::fs::create_dir_all(home.data().join("log/millstream.telemetry/0")).unwrap();
+    let answer = home.run(&["sql", "--format", "csv", "-c", QUERY]).good();
+    assert_eq!(answer.out.lines().count(), 4, "{}", answer.out);
     assert!(
-        answer.out.contains(" 5 ") && !answer.err.contains("not in files yet"),
-        "{}{}",
-        answer.out,
+        answer.err.contains("only committed files are asked: failed to look into the log"),
+        "{}",
         answer.err
     );
 }

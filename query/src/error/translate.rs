@@ -2,6 +2,7 @@
 
 use super::hints::{misspelt_keyword, unknown_column, unknown_function};
 use super::{Exceeded, Place, QueryError, QueryErrorKind};
+use crate::tail::TailFailure;
 use datafusion::arrow::error::ArrowError;
 use datafusion::common::{Diagnostic, SchemaError};
 use datafusion::error::DataFusionError;
@@ -43,6 +44,9 @@ impl QueryError {
 fn own(error: &DataFusionError) -> Option<QueryError> {
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = next {
+        if let Some(failure) = error.downcast_ref::<TailFailure>() {
+            return Some(failure.to_query_error());
+        }
         if error.downcast_ref::<LakeError>().is_some() {
             let causes =
                 std::iter::successors(error.source(), |&cause| cause.source()).map(ToString::to_string);
@@ -58,8 +62,11 @@ fn own(error: &DataFusionError) -> Option<QueryError> {
 }
 
 fn exhausted(message: &str) -> QueryError {
-    let message = format!("the query needs more memory or disk than it may have: {}", fragment(message));
-    QueryError::limit(Exceeded::Memory, message).hint("filter earlier, group by less, or raise the limit")
+    // The engine's advice names settings of its own.
+    let why = message.split(" Please try increasing").next().unwrap_or(message);
+    let message = format!("the query needs more memory or disk than it may have: {}", fragment(why));
+    QueryError::limit(Exceeded::Memory, message)
+        .hint("filter earlier, group by less, or raise the limits, sql.memory and sql.spill")
 }
 
 /// How the engine says that the disk to spill to is used up: as an error of input and output.

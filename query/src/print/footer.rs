@@ -1,8 +1,8 @@
 //! What an answer cost, in one line.
 
-use crate::answer::{Answer, ScanMetrics};
+use crate::answer::ScanMetrics;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What an answer cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,18 +13,26 @@ pub struct Footer {
     pub elapsed: Duration,
     /// What was read for it.
     pub scan: ScanMetrics,
+    /// How long ago the log's end was looked up, where the answer has what waits in it: everything acknowledged before is in the answer.
+    pub age: Option<Duration>,
 }
 
 impl Footer {
-    pub(super) fn new(answer: &Answer, rows: u64) -> Self {
-        Self { rows, elapsed: answer.elapsed(), scan: answer.metrics() }
+    /// Of an answer whose last row is there now.
+    #[must_use]
+    pub fn new(rows: u64, elapsed: Duration, scan: ScanMetrics) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let age = scan.tail.map(|tail| {
+            now.saturating_sub(Duration::from_micros(u64::try_from(tail.as_of.0).unwrap_or_default()))
+        });
+        Self { rows, elapsed, scan, age }
     }
 }
 
-/// As in `3 rows in 12 ms, 1.2 MiB read from 3 files (27 files skipped)`.
+/// As in `3 rows in 12 ms, 1.2 MiB read from 3 files (27 files skipped), 2 rows from the tail, complete to 11 ms ago`.
 impl fmt::Display for Footer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ScanMetrics { files_total, files_pruned, bytes_read } = self.scan;
+        let ScanMetrics { files_total, files_pruned, bytes_read, tail } = self.scan;
         write!(f, "{} {} in {}", grouped(self.rows), noun(self.rows, "row"), Elapsed(self.elapsed))?;
         if files_total > 0 {
             let read = files_total - files_pruned.min(files_total);
@@ -32,6 +40,12 @@ impl fmt::Display for Footer {
         }
         if files_pruned > 0 {
             write!(f, " ({} {} skipped)", grouped(files_pruned), noun(files_pruned, "file"))?;
+        }
+        if let Some(tail) = tail {
+            write!(f, ", {} {} from the tail", grouped(tail.rows), noun(tail.rows, "row"))?;
+        }
+        if let Some(age) = self.age {
+            write!(f, ", complete to {} ago", Elapsed(age))?;
         }
         Ok(())
     }
@@ -87,12 +101,14 @@ impl fmt::Display for Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::answer::TailMetrics;
+    use millstream_model::time::Micros;
 
     #[test]
     fn the_footer_reads_as_a_sentence() {
         let check = |rows, millis, files_total, files_pruned, bytes_read, expected: &str| {
-            let scan = ScanMetrics { files_total, files_pruned, bytes_read };
-            assert_eq!(Footer { rows, elapsed: Duration::from_millis(millis), scan }.to_string(), expected);
+            let scan = ScanMetrics { files_total, files_pruned, bytes_read, tail: None };
+            assert_eq!(Footer::new(rows, Duration::from_millis(millis), scan).to_string(), expected);
         };
         check(1, 0, 0, 0, 0, "1 row in 1 ms");
         check(
@@ -105,5 +121,21 @@ mod tests {
         );
         check(0, 61_000, 1, 1, 0, "0 rows in 1 min 1 s, 0 B read from 0 files (1 file skipped)");
         check(1_000, 12, 1, 0, 1_000, "1,000 rows in 12 ms, 1000 B read from 1 file");
+    }
+
+    #[test]
+    fn it_says_what_came_from_the_tail_and_up_to_when_the_answer_is_complete() {
+        let check = |rows, age, expected: &str| {
+            let tail = Some(TailMetrics { rows, newest: None, as_of: Micros(0) });
+            let scan = ScanMetrics { tail, ..ScanMetrics::default() };
+            let footer = Footer { rows: 3, elapsed: Duration::from_millis(12), scan, age: Some(age) };
+            assert_eq!(footer.to_string(), expected);
+        };
+        check(2, Duration::from_millis(11), "3 rows in 12 ms, 2 rows from the tail, complete to 11 ms ago");
+        check(
+            0,
+            Duration::from_secs(72),
+            "3 rows in 12 ms, 0 rows from the tail, complete to 1 min 12 s ago",
+        );
     }
 }

@@ -9,14 +9,18 @@ use super::admission::Permit;
 use super::counters::Course;
 use super::encode::{Encoder, pieces};
 use super::refusal::Refusal;
-use crate::answer::Answer;
+use super::trailer::Ending;
+use crate::answer::{Answer, ScanMetrics};
 use crate::error::{QueryError, QueryErrorKind};
-use crate::session::Session;
-use axum::body::{Body, Bytes};
+use crate::session::{Ask, Session};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::http::StatusCode;
-use futures::{Stream, StreamExt, stream};
+use http_body::Frame;
+use std::collections::VecDeque;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -28,7 +32,7 @@ const PIECES_WAITING: usize = 2;
 /// What the task hands to the connection. Without an end or a failure the task has come to grief.
 enum Piece {
     Bytes(Bytes),
-    End,
+    End(ScanMetrics),
     Failed(Refusal),
 }
 
@@ -62,32 +66,39 @@ impl From<io::Error> for Broken {
     }
 }
 
+/// What is asked, and how the answer is wanted.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) sql: String,
+    pub(super) ask: Ask,
+    pub(super) encoding: Encoding,
+    pub(super) ending: Ending,
+}
+
 /// Starts the query and waits for its first rows, so that what fails until then is still an answer of its own.
 pub(super) async fn begin(
     session: Arc<Session>,
-    sql: String,
-    encoding: Encoding,
+    asked: Asked,
     patience: Patience,
     permit: Permit,
     course: Course,
 ) -> Result<Body, Refusal> {
-    let (sender, receiver) = mpsc::channel(PIECES_WAITING);
+    let (sender, pieces) = mpsc::channel(PIECES_WAITING);
     let mut outlet = Outlet { pieces: sender, patience, waited: Duration::ZERO, course: course.clone() };
+    let ending = asked.ending;
     let mut task = JoinSet::new();
     task.spawn(async move {
         let _permit = permit;
-        outlet.run(&session, &sql, encoding).await
+        outlet.run(&session, &asked).await
     });
-    let mut delivery = Delivery { pieces: receiver, course, task };
+    let mut delivery = Delivery { pieces, course, task, ending, frames: VecDeque::new(), over: false };
     match delivery.pieces.recv().await {
-        Some(Piece::Failed(refusal)) => Err(refusal),
-        None => Err(lost()),
-        Some(Piece::End) => {
-            delivery.course.succeed();
-            Ok(Body::empty())
-        }
-        Some(Piece::Bytes(first)) => Ok(Body::from_stream(stream::iter([Ok(first)]).chain(delivery.rest()))),
+        Some(Piece::Failed(refusal)) => return Err(refusal),
+        None => return Err(lost()),
+        Some(Piece::End(metrics)) => delivery.succeed(&metrics),
+        Some(Piece::Bytes(first)) => delivery.frames.push_back(Frame::data(first)),
     }
+    Ok(Body::new(delivery))
 }
 
 fn lost() -> Refusal {
@@ -99,34 +110,84 @@ fn given_up() -> Refusal {
     Refusal::new(StatusCode::REQUEST_TIMEOUT, "request", "the client took too long to take its answer")
 }
 
-/// The connection's end.
+/// The connection's end. Over only with the answer's end, or with a trailer that says why it broke off; any other error makes the connection break off
+/// without the last chunk.
 struct Delivery {
     pieces: mpsc::Receiver<Piece>,
     course: Course,
     /// Aborted when this is dropped.
     task: JoinSet<Ended>,
+    ending: Ending,
+    /// To be sent before anything else.
+    frames: VecDeque<Frame<Bytes>>,
+    /// Whether nothing comes behind those.
+    over: bool,
 }
 
 impl Delivery {
-    /// Ends well only with the answer's end. An error makes the connection break off without the last chunk.
-    fn rest(self) -> impl Stream<Item = Result<Bytes, Refusal>> {
-        stream::unfold(self, |mut delivery| async {
-            let refusal = match delivery.pieces.recv().await {
-                Some(Piece::End) => {
-                    delivery.course.succeed();
-                    return None;
+    fn succeed(&mut self, metrics: &ScanMetrics) {
+        self.course.succeed();
+        self.frames.extend(self.ending.of_whole(metrics).map(Frame::trailers));
+        self.over = true;
+    }
+
+    /// Gives back what cannot be told in good order.
+    fn fail(&mut self, refusal: Refusal) -> Result<(), Refusal> {
+        self.course.fail();
+        refusal.log();
+        self.over = true;
+        match self.ending.of_broken(&refusal) {
+            Some(trailers) => {
+                self.frames.push_back(Frame::trailers(trailers));
+                Ok(())
+            }
+            None => Err(refusal),
+        }
+    }
+
+    /// Takes what the task hands over next.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
+        let taken = match ready!(self.pieces.poll_recv(cx)) {
+            Some(Piece::End(metrics)) => {
+                self.succeed(&metrics);
+                Ok(())
+            }
+            Some(Piece::Bytes(bytes)) => {
+                self.frames.push_back(Frame::data(bytes));
+                Ok(())
+            }
+            Some(Piece::Failed(refusal)) => self.fail(refusal),
+            None => match ready!(self.task.poll_join_next(cx)) {
+                Some(Ok(Ended::Abandoned)) => {
+                    self.over = true;
+                    Err(given_up())
                 }
-                Some(Piece::Bytes(bytes)) => return Some((Ok(bytes), delivery)),
-                Some(Piece::Failed(refusal)) => refusal,
-                None => match delivery.task.join_next().await {
-                    Some(Ok(Ended::Abandoned)) => return Some((Err(given_up()), delivery)),
-                    _ => lost(),
-                },
-            };
-            delivery.course.fail();
-            refusal.log();
-            Some((Err(refusal), delivery))
-        })
+                _ => self.fail(lost()),
+            },
+        };
+        Poll::Ready(taken)
+    }
+}
+
+impl HttpBody for Delivery {
+    type Data = Bytes;
+    type Error = Refusal;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Refusal>>> {
+        loop {
+            if let Some(frame) = self.frames.pop_front() {
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            if self.over {
+                return Poll::Ready(None);
+            }
+            if let Err(refusal) = ready!(self.poll_next(cx)) {
+                return Poll::Ready(Some(Err(refusal)));
+            }
+        }
     }
 }
 
@@ -140,9 +201,9 @@ struct Outlet {
 }
 
 impl Outlet {
-    async fn run(&mut self, session: &Session, sql: &str, encoding: Encoding) -> Ended {
-        let last = match self.deliver(session, sql, encoding).await {
-            Ok(()) => Piece::End,
+    async fn run(&mut self, session: &Session, asked: &Asked) -> Ended {
+        let last = match self.deliver(session, asked).await {
+            Ok(metrics) => Piece::End(metrics),
             Err(Broken::Abandoned) => return Ended::Abandoned,
             Err(Broken::Failed(refusal)) => Piece::Failed(refusal),
         };
@@ -153,10 +214,10 @@ impl Outlet {
         }
     }
 
-    async fn deliver(&mut self, session: &Session, sql: &str, encoding: Encoding) -> Result<(), Broken> {
-        let mut answer: Answer = session.query(sql).await?;
+    async fn deliver(&mut self, session: &Session, asked: &Asked) -> Result<ScanMetrics, Broken> {
+        let mut answer: Answer = session.ask(&asked.sql, asked.ask).await?;
         let schema = answer.schema();
-        let mut encoder = Encoder::new(encoding, &schema)?;
+        let mut encoder = Encoder::new(asked.encoding, &schema)?;
         // It goes out with the first rows: until then, a failure can still have a status.
         let mut out = encoder.begin(&schema)?;
         while let Some(batch) = answer.next().await? {
@@ -166,7 +227,8 @@ impl Outlet {
             }
         }
         encoder.end(&mut out)?;
-        self.send_rows(0, out).await
+        self.send_rows(0, out).await?;
+        Ok(answer.metrics())
     }
 
     async fn send_rows(&mut self, rows: usize, out: Vec<u8>) -> Result<(), Broken> {

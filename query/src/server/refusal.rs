@@ -4,7 +4,7 @@ use crate::error::{Exceeded, QueryError, QueryErrorKind};
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::error::Error;
 use std::fmt;
 
@@ -17,16 +17,16 @@ struct Parts {
     status: StatusCode,
     kind: &'static str,
     message: String,
-    /// Line and column in the statement.
-    place: Option<(u64, u64)>,
     hints: Vec<String>,
+    /// What is wrong with the question, where it is the question.
+    query: Option<QueryError>,
     header: Option<(HeaderName, &'static str)>,
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self(Box::new(Parts { status, kind, message, place: None, hints: Vec::new(), header: None }))
+        Self(Box::new(Parts { status, kind, message, hints: Vec::new(), query: None, header: None }))
     }
 
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -52,7 +52,6 @@ impl Refusal {
 
 impl From<QueryError> for Refusal {
     fn from(error: QueryError) -> Self {
-        let (status, kind) = judged(&error);
         let mut message = error.to_string();
         let mut next = error.source();
         while let Some(cause) = next {
@@ -60,30 +59,40 @@ impl From<QueryError> for Refusal {
             message.push_str(&cause.to_string());
             next = cause.source();
         }
-        let mut refusal = Self::new(status, kind, message);
-        refusal.0.place = error.place().map(|place| place.start);
-        refusal.0.hints = error.hints().to_vec();
+        let mut refusal = Self::new(status(&error), error.name(), message);
+        refusal.0.query = Some(error);
         refusal
     }
 }
 
-fn judged(error: &QueryError) -> (StatusCode, &'static str) {
+fn status(error: &QueryError) -> StatusCode {
     match (error.kind(), error.exceeded()) {
-        (_, Some(Exceeded::Time)) => (StatusCode::GATEWAY_TIMEOUT, "time"),
-        (_, Some(Exceeded::Scan)) => (StatusCode::UNPROCESSABLE_ENTITY, "scan"),
-        (QueryErrorKind::Resources, _) => (StatusCode::INSUFFICIENT_STORAGE, "memory"),
-        (kind @ (QueryErrorKind::Storage | QueryErrorKind::Internal), _) => {
-            (StatusCode::INTERNAL_SERVER_ERROR, kind.as_str())
+        (_, Some(Exceeded::Time)) => StatusCode::GATEWAY_TIMEOUT,
+        (_, Some(Exceeded::Scan)) => StatusCode::UNPROCESSABLE_ENTITY,
+        (QueryErrorKind::Resources, _) => StatusCode::INSUFFICIENT_STORAGE,
+        (QueryErrorKind::Storage | QueryErrorKind::Internal, _) => StatusCode::INTERNAL_SERVER_ERROR,
+        _ => StatusCode::BAD_REQUEST,
+    }
+}
+
+impl Refusal {
+    /// What an answer, or its end, says of it.
+    pub(super) fn to_json(&self) -> Value {
+        let Parts { kind, message, hints, query, .. } = &*self.0;
+        match query {
+            Some(error) => Value::Object(error.to_json()),
+            None => json!({
+                "kind": kind, "message": message, "line": null, "column": null, "end_line": null, "end_column": null,
+                "label": "", "marks": [], "hints": hints, "causes": [],
+            }),
         }
-        (kind, _) => (StatusCode::BAD_REQUEST, kind.as_str()),
     }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let Parts { status, kind, message, place, hints, header } = *self.0;
-        let (line, column) = place.unzip();
-        let error = json!({"error": {"kind": kind, "message": message, "line": line, "column": column, "hints": hints}});
+        let error = json!({"error": self.to_json()});
+        let Parts { status, header, .. } = *self.0;
         let mut response = (status, Body::from(format!("{error}\n"))).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -1,6 +1,7 @@
 //! What a request may look like, and the statement in it.
 
 use super::refusal::Refusal;
+use crate::session::{Ask, TailUse};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, Version, header};
@@ -17,22 +18,43 @@ const BODY_TIME: Duration = Duration::from_secs(10);
 /// What bodies may call themselves. The third is what curl says of any text.
 const BODY_TYPES: [&str; 3] = ["text/plain", "application/sql", "application/x-www-form-urlencoded"];
 
+/// What the parameters say: each is known, has a value that it can have, and stands there once.
+fn parameters(text: &str) -> Result<Ask, Refusal> {
+    let mut tail = None;
+    for parameter in text.split('&').filter(|parameter| !parameter.is_empty()) {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let wanted = match (name, value) {
+            ("tail", "on") => TailUse::Follow,
+            ("tail", "off") => TailUse::Off,
+            ("tail", value) => {
+                return Err(wrong(format!("the parameter \"tail\" cannot be {value:?}"))
+                    .hint("write tail=off to ask committed files only, or leave it out"));
+            }
+            (name, _) => {
+                return Err(wrong(format!("there is no parameter {name:?}")).hint(
+                    "there is tail=off; the statement stands in the body, and Accept chooses the form of the answer",
+                ));
+            }
+        };
+        if tail.replace(wanted).is_some() {
+            return Err(wrong("the parameter \"tail\" stands there more than once".to_owned()));
+        }
+    }
+    Ok(Ask { tail: tail.unwrap_or_default() })
+}
+
 /// Everything but the body.
-pub(super) fn check(request: &Request) -> Result<(), Refusal> {
+pub(super) fn check(request: &Request) -> Result<Ask, Refusal> {
     if request.version() < Version::HTTP_11 {
         // There the end of an answer is the end of the connection, so a broken one would look complete.
         let status = StatusCode::HTTP_VERSION_NOT_SUPPORTED;
         return Err(Refusal::new(status, "request", "an answer needs HTTP/1.1 at least"));
     }
-    if let Some(parameters) = request.uri().query().filter(|parameters| !parameters.is_empty()) {
-        let name = parameters.split(['=', '&']).next().unwrap_or_default();
-        return Err(wrong(format!("there is no parameter {name:?}"))
-            .hint("the statement stands in the body; the form of the answer is chosen by Accept"));
-    }
+    let ask = parameters(request.uri().query().unwrap_or_default())?;
     check_type(request.headers())?;
     match content_length(request.headers()) {
         Some(length) if length > SQL_BYTES_MAX as u64 => Err(too_long()),
-        _ => Ok(()),
+        _ => Ok(ask),
     }
 }
 

@@ -8,11 +8,10 @@ use std::sync::Arc;
 
 #[tokio::test]
 async fn a_report_named_plainly_costs_one_look_for_a_stream_of_its_name() {
-    let Lakehouse { ingestion, reporting } = lakehouse().await;
+    let Lakehouse { ingestion, reporting, .. } = lakehouse().await;
     let store = Arc::new(FaultyStore::new(ingestion.store()));
     let counted = Bucket::with_store("ingestion", ingestion.url().clone(), Arc::clone(&store) as _);
-    let session =
-        Session::open(&Lakehouse { ingestion: counted, reporting }, Limits::default()).await.unwrap();
+    let session = Session::open(&Lakehouse::new(counted, reporting), Limits::default()).await.unwrap();
     for _ in 0..2 {
         let before = store.requests();
         assert_eq!(csv(&session, "select readings from daily").await.unwrap(), "readings\n8\n");

@@ -80,6 +80,8 @@ pub(crate) struct Reply {
     pub(crate) status: u16,
     head: String,
     pub(crate) body: Vec<u8>,
+    /// What stood behind the last chunk.
+    trailers: String,
     /// Whether the last chunk, or all of the announced length, was there.
     pub(crate) whole: bool,
 }
@@ -92,6 +94,13 @@ impl Reply {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
         headers.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// What stood behind the body.
+    pub(crate) fn trailer(&self, name: &str) -> Option<serde_json::Value> {
+        let mut trailers = self.trailers.lines().filter_map(|line| line.split_once(": "));
+        let (_, value) = trailers.find(|(found, _)| found.eq_ignore_ascii_case(name))?;
+        Some(serde_json::from_str(value).unwrap())
     }
 
     /// The error that it carries.
@@ -111,9 +120,14 @@ pub(crate) async fn read(mut stream: TcpStream) -> Reply {
     let head = String::from_utf8(bytes[..split].to_vec()).unwrap();
     let rest = &bytes[split + 4..];
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    let mut reply = Reply { status, head, body: Vec::new(), whole: false };
+    let mut reply = Reply { status, head, body: Vec::new(), trailers: String::new(), whole: false };
     match reply.header("transfer-encoding") {
-        Some(_) => (reply.body, reply.whole) = dechunked(rest),
+        Some(_) => {
+            let (body, end) = dechunked(rest);
+            reply.body = body;
+            reply.whole = end.is_some();
+            reply.trailers = end.unwrap_or_default();
+        }
         None => {
             let length: usize = reply.header("content-length").unwrap().parse().unwrap();
             (reply.body, reply.whole) = (rest.to_vec(), rest.len() == length);
@@ -122,20 +136,21 @@ pub(crate) async fn read(mut stream: TcpStream) -> Reply {
     reply
 }
 
-fn dechunked(mut rest: &[u8]) -> (Vec<u8>, bool) {
+/// The body, and what stands behind the last chunk, if that was there.
+fn dechunked(mut rest: &[u8]) -> (Vec<u8>, Option<String>) {
     let mut body = Vec::new();
     while let Some(line) = rest.windows(2).position(|two| two == b"\r\n") {
         let length = usize::from_str_radix(std::str::from_utf8(&rest[..line]).unwrap(), 16).unwrap();
         if length == 0 {
-            return (body, true);
+            return (body, Some(String::from_utf8(rest[line + 2..].to_vec()).unwrap()));
         }
         let chunk = &rest[line + 2..];
         if chunk.len() < length + 2 {
             body.extend_from_slice(&chunk[..chunk.len().min(length)]);
-            return (body, false);
+            return (body, None);
         }
         body.extend_from_slice(&chunk[..length]);
         rest = &chunk[length + 2..];
     }
-    (body, false)
+    (body, None)
 }

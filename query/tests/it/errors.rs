@@ -89,10 +89,10 @@ async fn values() {
 #[tokio::test]
 async fn a_file_that_is_gone_is_a_fault_of_the_bucket() {
     let dir = tempfile::tempdir().unwrap();
-    let lakehouse = Lakehouse {
-        ingestion: Bucket::local(&dir.path().join("ingestion")).unwrap(),
-        reporting: Bucket::local(&dir.path().join("reporting")).unwrap(),
-    };
+    let lakehouse = Lakehouse::new(
+        Bucket::local(&dir.path().join("ingestion")).unwrap(),
+        Bucket::local(&dir.path().join("reporting")).unwrap(),
+    );
     let telemetry = table(&lakehouse.ingestion, "telemetry", telemetry_schema()).await;
     append(&telemetry, readings(FIRST_DAY, "d1", 1.0)).await;
     let file = telemetry.snapshot().await.unwrap().files()[0].path.clone();

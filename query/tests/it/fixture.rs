@@ -65,8 +65,7 @@ pub(crate) async fn append(table: &Table, batch: RecordBatch) {
 
 /// The lake of most tests.
 pub(crate) async fn lakehouse() -> Lakehouse {
-    let lakehouse =
-        Lakehouse { ingestion: Bucket::memory("ingestion"), reporting: Bucket::memory("reporting") };
+    let lakehouse = Lakehouse::new(Bucket::memory("ingestion"), Bucket::memory("reporting"));
     let telemetry = table(&lakehouse.ingestion, "telemetry", telemetry_schema()).await;
     for day in FIRST_DAY..FIRST_DAY + 3 {
         append(&telemetry, readings(day, "d1", f64::from(day - FIRST_DAY) + 20.0)).await;

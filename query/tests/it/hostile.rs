@@ -2,8 +2,12 @@
 //! the session goes on. One file, because it is the lists of these statements.
 
 use crate::fixture::{FIRST_DAY, append, readings, table, telemetry_schema};
+use crate::tail::river::{message, telemetry};
 use millstream_lake::Bucket;
-use millstream_query::{Lakehouse, Limits, QueryError, QueryErrorKind, Session};
+use millstream_log::Log;
+use millstream_log::embedded::{EmbeddedLog, EmbeddedSettings};
+use millstream_model::stream::Stream;
+use millstream_query::{Definitions, Lakehouse, Limits, QueryError, QueryErrorKind, Session};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -38,15 +42,17 @@ enum End {
 struct Ground {
     dir: tempfile::TempDir,
     session: Arc<Session>,
+    lakehouse: Lakehouse,
+    limits: Limits,
 }
 
 impl Ground {
     async fn prepare(time: Duration) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let lakehouse = Lakehouse {
-            ingestion: Bucket::local(&dir.path().join("ingestion")).unwrap(),
-            reporting: Bucket::local(&dir.path().join("reporting")).unwrap(),
-        };
+        let lakehouse = Lakehouse::new(
+            Bucket::local(&dir.path().join("ingestion")).unwrap(),
+            Bucket::local(&dir.path().join("reporting")).unwrap(),
+        );
         let telemetry = table(&lakehouse.ingestion, "telemetry", telemetry_schema()).await;
         append(&telemetry, readings(FIRST_DAY, "d1", 20.0)).await;
         append(&telemetry, readings(FIRST_DAY + 1, "d2", 5.0)).await;
@@ -61,7 +67,25 @@ impl Ground {
             time,
             ..Limits::default()
         };
-        Self { session: Arc::new(Session::open(&lakehouse, limits).await.unwrap()), dir }
+        let session = Arc::new(Session::open(&lakehouse, limits.clone()).await.unwrap());
+        Self { session, dir, lakehouse, limits }
+    }
+
+    /// With a stream `machines` of which everything still waits in the log, in which there is a secret, too, that no table has.
+    async fn with_tail(self) -> Self {
+        let log = EmbeddedLog::open(&self.dir.path().join("log"), EmbeddedSettings::default()).await.unwrap();
+        let stream = Stream { name: "machines".parse().unwrap(), ..telemetry() };
+        let topic = stream.name.log_topic();
+        let payloads = [r#"{"temp":1.5}"#, r#"{"temp":2}"#, "{oops"];
+        let messages = payloads.iter().zip(0..).map(|(payload, sent)| message("d1", payload, sent)).collect();
+        log.append(&topic, messages).await.unwrap().await.unwrap();
+        let secret = vec![message("d1", CANARY, 0)];
+        log.append(&"millstream.secrets".parse().unwrap(), secret).await.unwrap().await.unwrap();
+        let definitions = Definitions { streams: vec![Arc::new(stream)], ..Definitions::default() };
+        let lakehouse = self.lakehouse.with_definitions(Arc::new(definitions)).with_log(Arc::new(log));
+        let session = Arc::new(Session::open(&lakehouse, self.limits.clone()).await.unwrap());
+        assert!(ask(&session, "select count(*) as n from machines").await.unwrap().contains("| 2 |"));
+        Self { session, lakehouse, ..self }
     }
 
     /// Every file but those that are spilled, by size and time.
@@ -309,6 +333,70 @@ async fn no_file_is_a_table() {
         "explain format tree select * from telemetry",
     ]);
     ground.check_all(&harmless, End::Answered).await;
+}
+
+/// What waits in the log, and what Millstream tells of itself, are no more than tables that are read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn neither_the_tail_nor_the_system_tables_are_a_way_in() {
+    let ground = Ground::prepare(LONG).await.with_tail().await;
+    let target = ground.dir.path().join("out").display().to_string();
+    let mut statements = Vec::new();
+    for table in ["machines", "system.streams", "system.files", "system.devices", "ingestion.machines"] {
+        let of = |text: &str| text.replace("TABLE", table);
+        statements.extend([
+            of("insert into TABLE select * from TABLE"),
+            of("delete from TABLE"),
+            of("update TABLE set date = null"),
+            of("drop table TABLE"),
+            of("alter table TABLE add column x int"),
+            of("truncate table TABLE"),
+            of("create or replace table TABLE as select 1"),
+            of("create or replace view TABLE as select 1"),
+            of("select * into t from TABLE"),
+            of("select * from TABLE tablesample (10 percent)"),
+            of("select * from TABLE for system_time as of '2026-01-01'"),
+            of("explain analyze insert into TABLE select * from TABLE"),
+            of(&format!("copy TABLE to '{target}.csv'")),
+            of(&format!("copy (select * from TABLE) to '{target}' stored as parquet")),
+        ]);
+    }
+    statements.extend(owned(&[
+        "set millstream.tail = false",
+        "set tail = off",
+        "reset tail",
+        "create schema system",
+        "drop schema system cascade",
+        "select * from system.\"../log\"",
+        "select * from system.\"secret.csv\"",
+        "select * from \"machines/../../secret.csv\"",
+        "select * from \"millstream.machines\"",
+        "select * from log.machines",
+    ]));
+    ground.check_all(&statements, End::Refused).await;
+    let harmless = owned(&[
+        "select device_id, count(*) from machines group by 1",
+        "select * from machines m join telemetry t on m.device_id = t.device_id",
+        "select * from quarantine",
+        "select * from system.streams",
+        "select * from system.partitions",
+        "explain analyze select count(*) from machines",
+    ]);
+    ground.check_all(&harmless, End::Answered).await;
+    assert!(!std::fs::exists(format!("{target}.csv")).unwrap());
+}
+
+/// What waits counts as often as it is read, and no limit is wider for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_no_end_in_the_tail_is_stopped() {
+    let ground = Ground::prepare(SHORT).await.with_tail().await;
+    let many = (0..32).map(|n| format!("machines m{n}")).collect::<Vec<_>>().join(", ");
+    let statements = owned(&[
+        &format!("select count(*) from {many} where m0._offset + m31._offset < 0"),
+        "select max(md5((m.temp + a.value)::varchar)) from machines m cross join generate_series(1, 1000000000) a",
+        "with recursive n as (select temp from machines union all select m.temp + n.temp from n cross join machines m) select count(*) from n",
+        "select max(md5((a.partition + b.value)::varchar)) from system.partitions a cross join generate_series(1, 1000000000) b",
+    ]);
+    ground.check_all(&statements, End::Stopped).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

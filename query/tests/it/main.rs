@@ -24,3 +24,7 @@ mod server;
 mod session;
 #[cfg(test)]
 mod sql;
+#[cfg(test)]
+mod system;
+#[cfg(test)]
+mod tail;

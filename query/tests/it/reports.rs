@@ -4,7 +4,8 @@ use crate::fixture::{FIRST_DAY, csv, lakehouse, session, text_of};
 use arrow::datatypes::{DataType, TimeUnit};
 use millstream_lake::{Snapshot, Table};
 use millstream_query::{
-    Format, Lakehouse, Layout, Limits, QueryErrorKind, Recompute, ReportPlan, ReportSource, Session,
+    Format, Lakehouse, Layout, Limits, Portion, QueryErrorKind, Recompute, ReportPlan, ReportSource, Session,
+    SourceKind, SourceName,
 };
 use std::sync::Arc;
 
@@ -107,21 +108,29 @@ async fn whether_a_report_is_recomputed_by_date_is_read_off_its_plan() {
 }
 
 #[tokio::test]
-async fn a_report_reads_streams() {
+async fn a_report_reads_streams_and_reports() {
     let check = |sql: &str, expected: Result<&[&str], QueryErrorKind>| {
-        let found = ReportPlan::sources(sql).map_err(|error| error.kind());
-        assert_eq!(
-            found,
-            expected.map(|names| names.iter().map(ToString::to_string).collect::<Vec<_>>()),
-            "{sql}"
-        );
+        let found = ReportPlan::sources(sql, |name| name == "daily").map_err(|error| error.kind());
+        let said = |source: SourceName| match source.kind {
+            SourceKind::Stream => source.name,
+            SourceKind::Report => format!("report {source}"),
+        };
+        let found = found.map(|sources| sources.into_iter().map(said).collect::<Vec<_>>());
+        assert_eq!(found, expected.map(|names| names.iter().map(ToString::to_string).collect()), "{sql}");
     };
     check("select * from telemetry", Ok(&["telemetry"]));
     check(
         "with a as (select * from ingestion.telemetry) select * from a join quarantine on true",
         Ok(&["quarantine", "telemetry"]),
     );
-    check("select * from reporting.daily", Err(QueryErrorKind::Forbidden));
+    check(
+        "select * from reporting.daily join reporting.hourly on true",
+        Ok(&["report daily", "report hourly"]),
+    );
+    check("select * from telemetry, daily", Ok(&["report daily", "telemetry"]));
+    check("select * from ingestion.daily", Ok(&["daily"]));
+    check("select * from daily join ingestion.daily d on true", Err(QueryErrorKind::Forbidden));
+    check("select * from information_schema.tables", Err(QueryErrorKind::Forbidden));
     check("select 1 as one", Err(QueryErrorKind::Meaning));
     check("delete from telemetry", Err(QueryErrorKind::Forbidden));
     check("selec", Err(QueryErrorKind::Syntax));
@@ -188,7 +197,8 @@ async fn dates_together_are_the_whole() {
     for sql in BY_DATE {
         let plan = analysed(sql, &snapshot).await;
         let rows = async |dates: Option<&[i32]>| {
-            let answer = session.compute(&plan, &sources, dates).await.unwrap();
+            let portion = Portion { dates: dates.map(<[i32]>::to_vec), before: None };
+            let answer = session.compute(&plan, &sources, &portion).await.unwrap();
             assert_eq!(answer.schema(), plan.schema());
             let text = text_of(answer, Format::Csv, Layout::default()).await;
             text.lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
@@ -214,7 +224,7 @@ async fn a_report_reads_the_version_it_is_given() {
     let plan = ReportPlan::analyse(sql, &[&snapshot], None).await.unwrap();
     crate::fixture::append(&table, crate::fixture::readings(FIRST_DAY, "d9", 0.0)).await;
     let sources = [ReportSource { bucket: lakehouse.ingestion.clone(), table, snapshot }];
-    let answer = session.compute(&plan, &sources, None).await.unwrap();
+    let answer = session.compute(&plan, &sources, &Portion::default()).await.unwrap();
     assert_eq!(text_of(answer, Format::Csv, Layout::default()).await, "n\n24\n");
     assert_eq!(csv(&session, sql).await.unwrap(), "n\n28\n");
 }
@@ -224,5 +234,5 @@ async fn a_source_that_is_not_given_is_an_error() {
     let lakehouse = lakehouse().await;
     let (_, snapshot) = telemetry(&lakehouse).await;
     let plan = analysed(BY_DATE[0], &snapshot).await;
-    assert!(session().await.compute(&plan, &[], None).await.is_err());
+    assert!(session().await.compute(&plan, &[], &Portion::default()).await.is_err());
 }

@@ -95,7 +95,7 @@ async fn a_wrong_question_is_answered_by_what_is_wrong_with_it() {
             "{sql}: {error}"
         );
         assert!(error["message"].as_str().unwrap().contains(message), "{sql}: {error}");
-        assert!(error["hints"].is_array() && error.as_object().unwrap().len() == 5, "{error}");
+        assert!(error["hints"].is_array() && error.as_object().unwrap().len() == 10, "{error}");
     };
     check("select 1\nform t", 400, "syntax", Some((2, 6)), "").await;
     check("select * from telemetri", 400, "unknown_table", Some((1, 15)), "no table is named telemetri")
@@ -132,7 +132,15 @@ async fn a_request_that_is_none_is_refused() {
     check(request(&[("content-type", "application/json")], sql), 415, "application/json").await;
     check(request(&[("content-type", "text/plain; charset=latin1")], sql), 415, "latin1").await;
     check(request(&[("content-encoding", "gzip")], sql), 415, "gzip").await;
-    check(request(&[], sql).replace("/v1/sql", "/v1/sql?tail=off"), 400, "no parameter \"tail\"").await;
+    let with = |parameters: &str| request(&[], sql).replace("/v1/sql", &format!("/v1/sql?{parameters}"));
+    check(with("limit=3"), 400, "no parameter \"limit\"").await;
+    check(with("tail=off&Tail=off"), 400, "no parameter \"Tail\"").await;
+    check(with("tail=no"), 400, "\"tail\" cannot be \"no\"").await;
+    check(with("tail"), 400, "\"tail\" cannot be \"\"").await;
+    check(with("tail=off&tail=off"), 400, "more than once").await;
+    for parameters in ["tail=off", "tail=on", ""] {
+        assert_eq!(read(server.send(&with(parameters)).await).await.status, 200, "{parameters}");
+    }
     check(request(&[("origin", "http://127.0.0.1:8474")], sql), 403, "browser").await;
     check(request(&[], sql).replace("HTTP/1.1", "HTTP/1.0"), 505, "HTTP/1.1").await;
     check(chunked, 413, "longer than the 262144 bytes").await;
@@ -194,7 +202,7 @@ async fn a_second_question_costs_two_requests_more_than_what_it_reads() {
     let ingestion = Bucket::with_store("ingestion", url, Arc::clone(&store) as _);
     let telemetry = table(&ingestion, "telemetry", telemetry_schema()).await;
     append(&telemetry, readings(FIRST_DAY, "d1", 1.0)).await;
-    let lakehouse = Lakehouse { ingestion, reporting: Bucket::memory("reporting") };
+    let lakehouse = Lakehouse::new(ingestion, Bucket::memory("reporting"));
     let server = serve_over(Settings::default(), &lakehouse, Limits::default()).await;
     let cost = async |sql: &str| {
         let before = store.requests();
@@ -274,6 +282,40 @@ async fn an_answer_that_fails_on_the_way_cannot_be_taken_for_whole() {
     server.until(|counts| (counts.failed, counts.running) == (4, 0)).await;
 }
 
+#[tokio::test]
+async fn who_asks_for_trailers_is_told_what_the_answer_cost_or_why_it_broke_off() {
+    const ARROW: &str = "application/vnd.apache.arrow.stream";
+    let server = serve(Settings::default()).await;
+    let good = "select sum(temp) as warmth from telemetry where date = '2026-11-20' and device_id = 'd1'";
+    let bad = "select 1 / (value - 50000) as x from generate_series(1, 100000)";
+    for accept in [ARROW, "text/csv", "application/json", "application/x-ndjson"] {
+        let reply = server.ask(&[("accept", accept), ("te", "trailers")], good).await;
+        let summary = reply.trailer("millstream-summary").unwrap();
+        assert!(reply.whole && reply.trailer("millstream-error").is_none(), "{reply:?}");
+        assert_eq!((&summary["files"], &summary["skipped"]), (&6.into(), &5.into()), "{accept}");
+        assert!(summary["bytes"].as_u64().unwrap() > 0 && summary["tail"].is_null(), "{summary}");
+
+        // Who does not ask sees nothing of it.
+        let plain = server.ask(&[("accept", accept)], good).await;
+        assert_eq!((plain.header("trailer"), plain.trailer("millstream-summary")), (None, None));
+        assert_eq!(plain.body, reply.body);
+
+        // An end in good order says that text is whole, so it is not given to what broke off. Arrow has a mark of its own.
+        let broken = server.ask(&[("accept", accept), ("te", "trailers")], bad).await;
+        assert_eq!((broken.status, broken.whole), (200, accept == ARROW), "{accept}");
+        let error = broken.trailer("millstream-error");
+        assert_eq!(error.is_some(), accept == ARROW);
+        if let Some(error) = error {
+            assert_eq!((&error["kind"], &error["message"]), (&"value".into(), &"division by zero".into()));
+            assert!(!broken.body.ends_with(&[0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]));
+        }
+    }
+    server.until(|counts| (counts.answered, counts.failed, counts.running) == (8, 4, 0)).await;
+    // An answer without any bytes has its end, too.
+    let empty = server.ask(&[("te", "trailers")], "select 1 where false").await;
+    assert!(empty.whole && empty.trailer("millstream-summary").is_some(), "{empty:?}");
+}
+
 async fn limited(limits: Limits) -> Running {
     serve_over(Settings::default(), &lakehouse().await, limits).await
 }
@@ -318,10 +360,10 @@ async fn a_query_beyond_its_limits_has_a_status_of_its_own() {
 #[tokio::test]
 async fn a_bucket_that_fails_is_a_fault_of_the_server() {
     let dir = tempfile::tempdir().unwrap();
-    let lakehouse = Lakehouse {
-        ingestion: Bucket::local(&dir.path().join("ingestion")).unwrap(),
-        reporting: Bucket::local(&dir.path().join("reporting")).unwrap(),
-    };
+    let lakehouse = Lakehouse::new(
+        Bucket::local(&dir.path().join("ingestion")).unwrap(),
+        Bucket::local(&dir.path().join("reporting")).unwrap(),
+    );
     let telemetry = table(&lakehouse.ingestion, "telemetry", telemetry_schema()).await;
     append(&telemetry, readings(FIRST_DAY, "d1", 1.0)).await;
     let file = telemetry.snapshot().await.unwrap().files()[0].path.clone();

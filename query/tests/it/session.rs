@@ -206,8 +206,7 @@ async fn the_time_in_which_nobody_asks_does_not_count() {
 
 #[tokio::test]
 async fn an_empty_lake_says_so() {
-    let lakehouse =
-        Lakehouse { ingestion: Bucket::memory("ingestion"), reporting: Bucket::memory("reporting") };
+    let lakehouse = Lakehouse::new(Bucket::memory("ingestion"), Bucket::memory("reporting"));
     let session = Session::open(&lakehouse, Limits::default()).await.unwrap();
     let error = session.query("select * from telemetry").await.unwrap_err();
     assert_eq!(error.kind(), QueryErrorKind::UnknownTable);
@@ -218,10 +217,10 @@ async fn an_empty_lake_says_so() {
 #[tokio::test]
 async fn tables_of_two_buckets_with_files_of_one_name_are_kept_apart() {
     let dir = tempfile::tempdir().unwrap();
-    let lakehouse = Lakehouse {
-        ingestion: Bucket::local(&dir.path().join("ingestion")).unwrap(),
-        reporting: Bucket::local(&dir.path().join("reporting")).unwrap(),
-    };
+    let lakehouse = Lakehouse::new(
+        Bucket::local(&dir.path().join("ingestion")).unwrap(),
+        Bucket::local(&dir.path().join("reporting")).unwrap(),
+    );
     append(
         &table(&lakehouse.ingestion, "telemetry", telemetry_schema()).await,
         readings(FIRST_DAY, "here", 1.0),

@@ -8,6 +8,7 @@ use crate::transform::Transform;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Int32Type, Int64Type, SchemaRef};
+use datafusion::error::DataFusionError;
 use millstream_model::column::{Column, reserved};
 use millstream_model::quarantine::Reason;
 use std::collections::BTreeMap;
@@ -107,7 +108,13 @@ impl Decoder {
                 self.settle_all(waiting, &output);
                 done.push(output);
             }
-            Err(error) if waiting.len() == 1 => self.refuse(&waiting[0], error.to_string()),
+            Err(error) if waiting.len() == 1 => match by_row(transform, input, error) {
+                Ok(output) => {
+                    self.settle(waiting[0].partition, output.iter().map(RecordBatch::num_rows).sum());
+                    done.extend(output);
+                }
+                Err(error) => self.refuse(&waiting[0], error.to_string()),
+            },
             Err(_) => {
                 let part = if waiting.len() > SINGLY_MESSAGES { waiting.len().div_ceil(2) } else { 1 };
                 let mut row = 0;
@@ -152,6 +159,29 @@ impl Decoder {
             range.quarantined += 1;
         }
     }
+}
+
+/// The rows of a message over which the transform failed together: each half for itself, down to single rows. A row that is evaluated alone decides, for beside others an
+/// expression may be evaluated of which this row's outcome does not depend (what stands behind a condition that is false of it), and which other rows there are is
+/// chance. So only a row that fails alone costs the message.
+fn by_row(
+    transform: &Transform,
+    input: &RecordBatch,
+    error: DataFusionError,
+) -> Result<Vec<RecordBatch>, DataFusionError> {
+    if input.num_rows() <= 1 {
+        return Err(error);
+    }
+    let half = input.num_rows() / 2;
+    let mut done = Vec::new();
+    for (from, rows) in [(0, half), (half, input.num_rows() - half)] {
+        let part = input.slice(from, rows);
+        match transform.apply(&part) {
+            Ok(output) => done.push(output),
+            Err(error) => done.extend(by_row(transform, &part, error)?),
+        }
+    }
+    Ok(done)
 }
 
 /// How many of the first messages are evaluated at once, and their rows: no more than [`CHUNK_ROWS`], but at least one message.

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 mod fields;
 mod lossless;
+mod order;
 mod outcomes;
 mod times;
 mod transformed;
@@ -45,6 +46,8 @@ fn stream() -> Stream {
         date: DatePartition::Day,
         files: CloseRule { after: Duration::from_secs(60), size: 1 << 27, idle: Duration::from_secs(2) },
         start: Start::Refuse,
+        sequence: None,
+        keep: None,
     }
 }
 

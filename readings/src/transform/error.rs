@@ -25,6 +25,11 @@ pub enum TransformError {
         "a transform must give the same result whenever it is evaluated: {0}() is not allowed; the time of arrival is the column `_received_at`"
     )]
     Volatile(String),
+    /// It computes with `_extra`.
+    #[error(
+        "a transform can hand on `_extra`, but not compute with it or ask for it: what stands there depends on which columns were known by then; declare the field under [stream.columns]"
+    )]
+    Extra,
     /// It names a column that `input` does not have for certain.
     #[error(
         "the transform names the column {0}, which `input` does not have for certain: declare it under [stream.columns]; a name with capital letters stands in double quotes"

@@ -4,7 +4,7 @@ use super::context::Context;
 use super::{Step, TransformError};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, DFSchemaRef};
+use datafusion::common::{Column, DFSchema, DFSchemaRef};
 use datafusion::config::ConfigOptions;
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::ExecutionProps;
@@ -17,6 +17,7 @@ use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::planner::SqlToRel;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
+use millstream_model::column::reserved;
 use std::sync::Arc;
 
 /// A checked plan.
@@ -68,6 +69,7 @@ fn check_nodes(plan: &LogicalPlan) -> Result<(), TransformError> {
         LogicalPlan::Projection(_) | LogicalPlan::Filter(_) => {
             for expression in plan.expressions() {
                 check_expression(&expression)?;
+                check_extra(&expression)?;
             }
         }
         LogicalPlan::SubqueryAlias(_) | LogicalPlan::TableScan(_) => {}
@@ -104,6 +106,16 @@ fn check_expression(expression: &Expr) -> Result<(), TransformError> {
     });
     walked.map_err(TransformError::from_datafusion)?;
     refused.map_or(Ok(()), Err)
+}
+
+/// What stands in `_extra` depends on which columns were learned by then, so nothing may depend on it: it is handed on, or left out.
+fn check_extra(expression: &Expr) -> Result<(), TransformError> {
+    let is_extra = |column: &Column| column.name == reserved::EXTRA;
+    let is_handed_on = matches!(expression, Expr::Column(_));
+    if !is_handed_on && expression.column_refs().into_iter().any(is_extra) {
+        return Err(TransformError::Extra);
+    }
+    Ok(())
 }
 
 fn refusal(expression: &Expr) -> Option<TransformError> {

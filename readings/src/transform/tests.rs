@@ -26,6 +26,8 @@ fn stream(sql: &str) -> Stream {
         date: DatePartition::Day,
         files: CloseRule { after: Duration::from_secs(60), size: 1 << 27, idle: Duration::from_secs(2) },
         start: Start::Refuse,
+        sequence: None,
+        keep: None,
     }
 }
 
@@ -111,6 +113,9 @@ fn what_is_no_projection_or_filter_is_refused_and_named() {
         ("select random() as r from input", "random() is not allowed"),
         ("select uuid() as u from input", "uuid() is not allowed"),
         ("select $1 as p from input", "a parameter or a variable"),
+        ("select temp from input where _extra is null", "hand on `_extra`"),
+        ("select _extra as rest from input", "hand on `_extra`"),
+        ("select u from (select temp as u, _extra from input) where length(_extra) > 1", "hand on `_extra`"),
         ("select nope + 1 as n from input", "the column nope"),
         ("select PM from input", "the column pm"),
         ("select input.nope as n from input", "the column input.nope"),

@@ -1,9 +1,11 @@
 //! What was read and is not committed yet.
 
 use super::UnclaimedRule;
-use super::decision::{Decided, Mark, Mismatch, decided};
+use super::decision::decided;
+use super::status::InFlight;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+use millstream_lake::ledger::{Decided, Mark, Mismatch};
 use millstream_model::name::Partition;
 use millstream_model::record::Stored;
 use millstream_model::time::Micros;
@@ -16,6 +18,7 @@ pub(crate) struct Buffer {
     maker: Maker,
     heads: BTreeMap<Partition, Mark>,
     marks: BTreeMap<Partition, Mark>,
+    held: BTreeMap<Partition, InFlight>,
 }
 
 #[derive(Debug)]
@@ -49,6 +52,8 @@ pub(crate) struct Batch {
     pub(crate) heads: BTreeMap<Partition, Mark>,
     /// The last record of each partition.
     pub(crate) marks: BTreeMap<Partition, Mark>,
+    /// How much of each partition it is.
+    pub(crate) held: BTreeMap<Partition, InFlight>,
 }
 
 /// What a stream's columns are known to be.
@@ -70,21 +75,42 @@ impl Buffer {
     }
 
     fn new(maker: Maker) -> Self {
-        Self { maker, heads: BTreeMap::new(), marks: BTreeMap::new() }
+        Self { maker, heads: BTreeMap::new(), marks: BTreeMap::new(), held: BTreeMap::new() }
     }
 
-    /// Takes records of one partition, in their order. `now` is used only where a record does not say when it was received.
-    pub(crate) fn push(&mut self, partition: Partition, records: &[Stored], now: Micros) {
+    /// Takes records of one partition, in their order, until it takes so much memory, and says how many it took: at least one. A few small messages can become so many
+    /// readings that a batch could not hold all of a read, and what there is no room for must wait, not go to quarantine.
+    /// `now` is used only where a record does not say when it was received.
+    pub(crate) fn push(
+        &mut self,
+        partition: Partition,
+        records: &[Stored],
+        now: Micros,
+        most: usize,
+    ) -> usize {
+        let mut taken = 0;
         for stored in records {
+            if taken > 0 && self.bytes() >= most {
+                break;
+            }
+            taken += 1;
             match &mut self.maker {
                 Maker::Readings(decoder) => decoder.push(partition, stored, now),
                 Maker::Unclaimed(unclaimed) => unclaimed.push(partition, stored, now),
             }
         }
+        let records = &records[..taken];
         if let (Some(first), Some(last)) = (records.first(), records.last()) {
             self.heads.entry(partition).or_insert_with(|| Mark::of(first));
             self.marks.insert(partition, Mark::of(last));
+            self.held.entry(partition).or_default().add(records);
         }
+        taken
+    }
+
+    /// How much of each partition is in it.
+    pub(crate) fn held(&self) -> &BTreeMap<Partition, InFlight> {
+        &self.held
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -107,6 +133,7 @@ impl Buffer {
 
     fn take(&mut self) -> Batch {
         let (heads, marks) = (std::mem::take(&mut self.heads), std::mem::take(&mut self.marks));
+        let held = std::mem::take(&mut self.held);
         match &mut self.maker {
             Maker::Readings(decoder) => {
                 let decoded = decoder.finish();
@@ -121,6 +148,7 @@ impl Buffer {
                         .collect(),
                     heads,
                     marks,
+                    held,
                 }
             }
             Maker::Unclaimed(unclaimed) => {
@@ -134,6 +162,7 @@ impl Buffer {
                     mismatches: Vec::new(),
                     heads,
                     marks,
+                    held,
                 }
             }
         }

@@ -1,19 +1,18 @@
 //! Owning partitions of a log topic: where the ledger stands, what a predecessor left half done, and whether this is the right log.
 
 use super::buffer::Buffer;
-use super::commit::grow;
-use super::decision::Mark;
 use super::error::FirehoseError;
-use super::fingerprint::fingerprint;
 use super::intake::Intake;
 use super::ledger::{
-    Decisions, INPUT_SCHEMA, app, broken, epoch, epoch_app, last_decisions, open_table,
-    quarantine_definition, redo,
+    Decisions, broken, epoch, epoch_app, grown, last_decisions, open_table, quarantine_definition, redo,
 };
+use super::passed::passed;
 use super::status::{Phase, Progress};
 use super::work::{Duty, Step, Work};
+use arrow::record_batch::RecordBatch;
 use chrono::Utc;
 use futures::future::try_join_all;
+use millstream_lake::ledger::{INPUT_SCHEMA, Mark, app, fingerprint, passed_app};
 use millstream_lake::{Snapshot, Table};
 use millstream_log::{Bounds, LogError, ReadLimit};
 use millstream_model::arrival::ArrivalView;
@@ -51,6 +50,8 @@ pub(crate) struct Claim {
     pub(crate) partitions: Vec<TopicPartition>,
     /// Each claimed partition that has an outcome.
     pub(crate) standing: BTreeMap<Partition, Standing>,
+    /// How far event time has come in each claimed partition that has readings, in microseconds since 1970.
+    pub(crate) passed: BTreeMap<Partition, i64>,
     /// The version whose columns and properties the buffer stands on.
     pub(crate) snapshot: Arc<Snapshot>,
 }
@@ -130,7 +131,12 @@ pub(crate) async fn look(work: &Work, partitions: &[TopicPartition]) -> Result<S
     let partitions = partitions.to_vec();
     let standing = standing(work.duty.table(), &topic, epoch, &partitions, &snapshot, &decisions);
     let raised = snapshot.txn(&epoch_app(work.duty.table()));
-    let claim = Claim { ledger, quarantine, topic, epoch, raised, partitions, standing, snapshot };
+    let passed = partitions.iter().filter_map(|owned| {
+        let app = passed_app(work.duty.table(), &topic, epoch, owned.partition);
+        Some((owned.partition, snapshot.txn(&app)?))
+    });
+    let passed = passed.collect();
+    let claim = Claim { ledger, quarantine, topic, epoch, raised, partitions, standing, passed, snapshot };
     let mut found = Vec::with_capacity(claim.partitions.len());
     for partition in &claim.partitions {
         let (bounds, holds) = claim.find(work, partition).await?;
@@ -172,7 +178,7 @@ fn decoder(stream: &Arc<Stream>, snapshot: &Snapshot) -> Result<Decoder, Firehos
     };
     // A definition that the table contradicts is refused now, not with the first message.
     let wanted = table_schema(stream, None, &input).map_err(broken(stream))?;
-    grow(stream.name.as_str(), &snapshot.schema(), &wanted)?;
+    grown(stream.name.as_str(), &snapshot.schema(), &wanted)?;
     let decoder = Decoder::new(Arc::clone(stream), input).map_err(broken(stream))?;
     Ok(decoder.for_table(&snapshot.schema()))
 }
@@ -343,6 +349,20 @@ impl Claim {
     /// The transaction of a partition in the ledger.
     pub(crate) fn app(&self, partition: Partition) -> String {
         app(self.ledger.name(), &self.topic, self.epoch, partition)
+    }
+
+    /// The transaction that says how far event time has come in a partition.
+    pub(crate) fn passed_app(&self, partition: Partition) -> String {
+        passed_app(self.ledger.name(), &self.topic, self.epoch, partition)
+    }
+
+    /// How far event time has come with these rows: never back, whatever they are.
+    pub(crate) fn passed_after(&self, rows: &RecordBatch) -> BTreeMap<Partition, i64> {
+        let mut after = self.passed.clone();
+        for (partition, time) in passed(rows) {
+            after.entry(partition).and_modify(|known| *known = time.max(*known)).or_insert(time);
+        }
+        after
     }
 
     /// The transactions of the claimed partitions in the ledger, as they stand.

@@ -9,21 +9,20 @@
 
 use super::buffer::{Batch, Learned};
 use super::claim::{Claim, Standing};
-use super::decision::{Decision, Mark};
+use super::decision::{mismatches_in_words, tag, totals};
 use super::error::FirehoseError;
-use super::ledger::{INPUT_SCHEMA, epoch, redo, schema_app};
-use super::status::{Closed, Committed, Progress, Status, Totals};
+use super::ledger::{epoch, grown, redo, schema_app};
+use super::status::{Committed, InFlight, Progress, Status, Totals};
 use super::work::{Fence, Step, Work};
 use super::{TrimRule, notice};
 use crate::backoff::chain;
-use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use chrono::Utc;
+use millstream_lake::ledger::{Closed, Decision, INPUT_SCHEMA, Mark};
 use millstream_lake::{NewFile, Operation, Outcome, Plan, Table, WriteOptions};
-use millstream_model::column::{fold_column_name, reserved};
-use millstream_model::name::{Offset, QUARANTINE};
+use millstream_model::name::{Offset, Partition, QUARANTINE};
 use millstream_model::time::Micros;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -47,19 +46,18 @@ pub(crate) async fn flush(
     if let Some(why) = doubt? {
         return Ok(Step::Lost(why));
     }
-    let quarantine = match &claim.quarantine {
+    let mut quarantine = match &claim.quarantine {
         Some(table) => upload(work, table, &batch.quarantined).await?,
         None => Vec::new(),
     };
-    let mut decision = decide(claim, batch, closed, quarantine);
-    let tags = decision.tags();
-    for file in files.iter_mut().chain(&mut decision.quarantine) {
-        file.tags.extend(tags.clone());
-    }
+    let (held, passed) = (batch.held.clone(), claim.passed_after(&batch.rows));
+    let mut decision = decide(claim, batch, closed);
+    tag(files.iter_mut().chain(&mut quarantine), &decision);
+    decision.quarantine = quarantine;
     let bytes: u64 = files.iter().map(|file| file.size).sum();
     let count = files.len();
 
-    let plan = plan(work, claim, files, &decision)?;
+    let plan = plan(work, claim, files, &decision, &passed)?;
     let version = match work.keep_trying("commit", || claim.ledger.commit(plan.clone())).await? {
         Outcome::Applied { version } => version,
         other => return Ok(Step::Lost(lost(&other))),
@@ -71,8 +69,8 @@ pub(crate) async fn flush(
         None => Ok(Step::Done(None)),
     };
     // Whatever came of that: the ledger's commit is made.
-    claim.advance(&decision);
-    let rows = Totals { files: u64::try_from(count).unwrap_or(u64::MAX), bytes, ..decision.totals() };
+    claim.advance(&decision, passed);
+    let rows = Totals { files: u64::try_from(count).unwrap_or(u64::MAX), bytes, ..totals(&decision) };
     tracing::info!(
         table = work.duty.table(),
         version,
@@ -81,13 +79,13 @@ pub(crate) async fn flush(
         readings = rows.readings,
         quarantined = rows.quarantined,
         dropped = rows.dropped,
-        mismatches = decision.mismatches_in_words(),
+        mismatches = mismatches_in_words(&decision.mismatches),
         files = count,
         bytes,
         elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         "committed"
     );
-    say_so(work, &decision, version, rows);
+    say_so(work, &decision, &held, version, rows);
     follow_up(work, &claim.ledger, work.duty.table(), version).await;
     let quarantined = match quarantined? {
         Step::Done(version) => version,
@@ -109,6 +107,7 @@ pub(crate) fn lost(outcome: &Outcome) -> String {
             format!("{app} stands at {}, expected {}", word(found), word(expected))
         }
         Outcome::Moved => "its columns or properties were changed".to_owned(),
+        Outcome::Stale { path } => format!("{path} waited too long for its commit"),
     }
 }
 
@@ -117,7 +116,7 @@ async fn upload(work: &Work, table: &Table, rows: &RecordBatch) -> Result<Vec<Ne
     work.keep_trying("upload", || table.write(rows.clone(), &options)).await
 }
 
-fn decide(claim: &Claim, batch: Batch, closed: Closed, quarantine: Vec<NewFile>) -> Decision {
+fn decide(claim: &Claim, batch: Batch, closed: Closed) -> Decision {
     Decision {
         flush: uuid::Uuid::new_v4().to_string(),
         log_topic: claim.topic.to_string(),
@@ -125,22 +124,30 @@ fn decide(claim: &Claim, batch: Batch, closed: Closed, quarantine: Vec<NewFile>)
         closed,
         ranges: batch.ranges,
         marks: claim.marks_after(&batch.marks),
-        quarantine,
+        quarantine: Vec::new(),
         mismatches: batch.mismatches,
     }
 }
 
-fn plan(work: &Work, claim: &Claim, adds: Vec<NewFile>, decision: &Decision) -> Result<Plan, FirehoseError> {
+fn plan(
+    work: &Work,
+    claim: &Claim,
+    adds: Vec<NewFile>,
+    decision: &Decision,
+    passed: &BTreeMap<Partition, i64>,
+) -> Result<Plan, FirehoseError> {
     let mut set: BTreeMap<String, i64> =
         claim.txns().into_iter().filter_map(|(app, txn)| Some((app, txn?))).collect();
     for range in &decision.ranges {
         set.insert(claim.app(range.partition), range.last.0);
     }
+    set.extend(passed.iter().map(|(partition, time)| (claim.passed_app(*partition), *time)));
     Ok(Plan {
         operation: Operation::Append,
         expect: fenced(work, claim.fences()),
         set,
         adds,
+        promises: decision.quarantine.clone(),
         data_change: true,
         info: decision.to_info()?,
         metadata_of: Some(Arc::clone(&claim.snapshot)),
@@ -159,8 +166,8 @@ fn fenced(work: &Work, expect: BTreeMap<String, Option<i64>>) -> BTreeMap<String
 /// Makes the table know the columns of the coming rows, before the rows.
 async fn evolve(work: &Work, claim: &mut Claim, learned: &Learned) -> Result<Step<()>, FirehoseError> {
     let table = work.duty.table();
-    let grown = grow(table, &claim.snapshot.schema(), &learned.table)?;
-    if grown.is_none() && claim.snapshot.property(INPUT_SCHEMA) == Some(learned.json.as_str()) {
+    let columns = grown(table, &claim.snapshot.schema(), &learned.table)?;
+    if columns.is_none() && claim.snapshot.property(INPUT_SCHEMA) == Some(learned.json.as_str()) {
         return Ok(Step::Done(()));
     }
     let changes = schema_app(table);
@@ -171,7 +178,7 @@ async fn evolve(work: &Work, claim: &mut Claim, learned: &Learned) -> Result<Ste
         operation: Operation::Schema,
         expect: fenced(work, expect),
         set: BTreeMap::from([(changes, before.unwrap_or_default() + 1)]),
-        schema: grown,
+        schema: columns,
         properties: BTreeMap::from([(INPUT_SCHEMA.to_owned(), learned.json.clone())]),
         metadata_of: Some(Arc::clone(&claim.snapshot)),
         ..Plan::default()
@@ -198,48 +205,9 @@ async fn evolve(work: &Work, claim: &mut Claim, learned: &Learned) -> Result<Ste
     Ok(Step::Done(()))
 }
 
-/// The table's columns and those that the rows have beside them; `None` if there are none. A column never leaves a table and never changes its type.
-pub(crate) fn grow(
-    table: &str,
-    columns: &SchemaRef,
-    wanted: &SchemaRef,
-) -> Result<Option<SchemaRef>, FirehoseError> {
-    let known: HashMap<String, _> =
-        columns.fields().iter().map(|field| (fold_column_name(field.name()), field)).collect();
-    let mut new = Vec::new();
-    for field in wanted.fields() {
-        match known.get(&fold_column_name(field.name())) {
-            Some(known) if known.name() != field.name() => {
-                return Err(FirehoseError::ColumnCase {
-                    table: table.to_owned(),
-                    column: field.name().clone(),
-                    in_table: known.name().clone(),
-                });
-            }
-            Some(known) if known.data_type() == field.data_type() => {}
-            Some(known) => {
-                return Err(FirehoseError::ColumnType {
-                    table: table.to_owned(),
-                    column: field.name().clone(),
-                    in_table: known.data_type().to_string(),
-                    wanted: field.data_type().to_string(),
-                });
-            }
-            None => new.push(Arc::clone(field)),
-        }
-    }
-    if new.is_empty() {
-        return Ok(None);
-    }
-    let (mut fields, extra): (Vec<_>, Vec<_>) =
-        columns.fields().iter().cloned().partition(|field| field.name() != reserved::EXTRA);
-    fields.extend(new);
-    fields.extend(extra);
-    Ok(Some(Arc::new(Schema::new(fields))))
-}
-
 impl Claim {
-    fn advance(&mut self, decision: &Decision) {
+    fn advance(&mut self, decision: &Decision, passed: BTreeMap<Partition, i64>) {
+        self.passed = passed;
         for range in &decision.ranges {
             let fingerprint =
                 decision.marks.get(&range.partition).map(|mark: &Mark| mark.fingerprint.clone());
@@ -248,18 +216,25 @@ impl Claim {
     }
 }
 
-fn say_so(work: &Work, decision: &Decision, version: i64, rows: Totals) {
+fn say_so(
+    work: &Work,
+    decision: &Decision,
+    held: &BTreeMap<Partition, InFlight>,
+    version: i64,
+    rows: Totals,
+) {
     let at = Micros::from(Utc::now());
     work.report(|status| {
         status.last_commit = Some(Committed { version, at, closed: decision.closed, rows });
         status.totals.add(rows);
-        status.count(decision, at);
+        status.count(decision, held, at);
+        status.in_flight.clear();
     });
 }
 
 impl Status {
     /// Adds what a commit decided, by partition and by column.
-    fn count(&mut self, decision: &Decision, at: Micros) {
+    fn count(&mut self, decision: &Decision, held: &BTreeMap<Partition, InFlight>, at: Micros) {
         for range in &decision.ranges {
             let partition = range.partition;
             let totals = self.by_partition.entry(partition).or_default();
@@ -267,6 +242,8 @@ impl Status {
             totals.readings += range.readings;
             totals.quarantined += range.quarantined;
             totals.dropped += range.dropped;
+            totals.commits += 1;
+            totals.bytes += held.get(&partition).map_or(0, |held| held.bytes);
             let seen = self.partitions.get(&partition).map_or(Offset::ZERO, |progress| progress.next);
             let progress = Progress {
                 committed: Some(range.last),
@@ -309,6 +286,7 @@ async fn trim(work: &Work, claim: &Claim, decision: &Decision) {
             continue;
         };
         if let Err(error) = work.log.trim(owned, range.last).await {
+            work.report(|status| status.failed_at(range.partition));
             untrimmed = Some(chain(&error));
         }
     }
@@ -324,37 +302,4 @@ async fn trim(work: &Work, claim: &Claim, decision: &Decision) {
         );
     }
     work.report(|status| status.untrimmed = untrimmed);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use arrow::datatypes::{DataType, Field};
-
-    fn schema(fields: &[(&str, DataType)]) -> SchemaRef {
-        Arc::new(Schema::new(
-            fields.iter().map(|(name, kind)| Field::new(*name, kind.clone(), true)).collect::<Vec<_>>(),
-        ))
-    }
-
-    #[test]
-    fn columns_only_ever_come_and_extra_stays_last() {
-        let table = schema(&[("ts", DataType::Int64), ("old", DataType::Utf8), ("_extra", DataType::Utf8)]);
-        let wanted =
-            schema(&[("ts", DataType::Int64), ("new", DataType::Float64), ("_extra", DataType::Utf8)]);
-        let grown = grow("t", &table, &wanted).unwrap().unwrap();
-        let names: Vec<_> = grown.fields().iter().map(|field| field.name().as_str()).collect();
-        assert_eq!(names, ["ts", "old", "new", "_extra"]);
-        assert_eq!(grow("t", &grown, &wanted).unwrap(), None);
-    }
-
-    #[test]
-    fn a_column_of_another_type_or_case_is_refused() {
-        let error =
-            grow("t", &schema(&[("a", DataType::Utf8)]), &schema(&[("a", DataType::Float64)])).unwrap_err();
-        assert!(matches!(error, FirehoseError::ColumnType { column, .. } if column == "a"));
-        let error =
-            grow("t", &schema(&[("a", DataType::Utf8)]), &schema(&[("A", DataType::Utf8)])).unwrap_err();
-        assert!(matches!(error, FirehoseError::ColumnCase { column, .. } if column == "A"));
-    }
 }

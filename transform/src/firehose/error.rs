@@ -3,7 +3,7 @@
 use millstream_lake::LakeError;
 use millstream_log::LogError;
 use millstream_model::fault::Fault;
-use millstream_model::name::{Offset, TopicPartition};
+use millstream_model::name::{Offset, Partition, TopicPartition};
 use millstream_readings::{SchemaError, TransformError};
 use std::time::Duration;
 use thiserror::Error;
@@ -205,6 +205,25 @@ impl FirehoseError {
     }
 }
 
+impl FirehoseError {
+    /// The one partition at which it failed, where the error names it.
+    #[must_use]
+    pub fn partition(&self) -> Option<Partition> {
+        match self {
+            Self::OtherLog { partition, .. }
+            | Self::OtherRecord { partition, .. }
+            | Self::Gap { partition, .. }
+            | Self::Unrecognised { partition, .. }
+            | Self::Silent { partition, .. }
+            | Self::Log(LogError::Trimmed { partition, .. } | LogError::BeyondEnd { partition, .. }) => {
+                Some(partition.partition)
+            }
+            Self::Undrained { source, .. } => source.partition(),
+            _ => None,
+        }
+    }
+}
+
 /// The way on with another log, and what it costs.
 fn another(partition: &TopicPartition, committed: Offset) -> String {
     format!(
@@ -226,7 +245,7 @@ fn accepting(partition: &TopicPartition) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use millstream_model::name::{LogTopic, Partition, StreamName};
+    use millstream_model::name::{LogTopic, StreamName};
 
     fn place(topic: LogTopic) -> TopicPartition {
         TopicPartition { topic, partition: Partition(0) }

@@ -6,13 +6,12 @@
 
 use super::claim::{Claim, Found, Looked, look};
 use super::commit::lost;
-use super::decision::{Decision, Mark};
 use super::error::FirehoseError;
-use super::ledger::{EPOCH, app, epoch_app, schema_app};
+use super::ledger::{epoch_app, schema_app};
 use super::renew::renew;
-use super::status::Closed;
 use super::work::{Duty, Step, Work};
 use chrono::Utc;
+use millstream_lake::ledger::{Closed, Decision, EPOCH, Mark, app, passed_app};
 use millstream_lake::{Operation, Outcome, Plan, Snapshot};
 use millstream_model::name::{Offset, Partition, TopicPartition};
 use millstream_model::stream::Start;
@@ -206,6 +205,14 @@ impl Accepted {
 
     pub(crate) fn goes_on(&mut self, claim: &Claim, epoch: i64, partition: Partition, committed: Offset) {
         self.set.insert(app(claim.ledger.name(), &claim.topic, epoch, partition), committed.0);
+    }
+
+    /// Event time goes on in an epoch from where it was.
+    pub(crate) fn passed(&mut self, claim: &Claim, epoch: i64) {
+        let passed = claim.passed.iter().map(|(partition, time)| {
+            (passed_app(claim.ledger.name(), &claim.topic, epoch, *partition), *time)
+        });
+        self.set.extend(passed);
     }
 
     /// Writes it down; `raised` is the epoch that begins with it.

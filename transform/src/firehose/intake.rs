@@ -43,7 +43,7 @@ impl Intake {
     }
 
     /// The next records of any partition. Waits until there are some; for ever once [`Self::is_drained`]. Cancel-safe, as the readers are.
-    pub(crate) async fn next(&mut self, limit: ReadLimit) -> Result<(Partition, Vec<Stored>), LogError> {
+    pub(crate) async fn next(&mut self, limit: ReadLimit) -> (Partition, Result<Vec<Stored>, LogError>) {
         // Those asked first win when several are ready, so everyone gets to be first.
         if !self.lanes.is_empty() {
             self.lanes.rotate_left(1);
@@ -59,11 +59,12 @@ impl Intake {
             return futures::future::pending().await;
         }
         let ((read, next, partition), ..) = select_all(reads).await;
-        let records = read?;
-        if let Some(last) = records.last() {
+        if let Ok(records) = &read
+            && let Some(last) = records.last()
+        {
             *next = last.offset.next();
         }
-        Ok((partition, records))
+        (partition, read)
     }
 
     /// From now on reads only what the log holds now.

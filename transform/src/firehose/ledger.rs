@@ -1,37 +1,19 @@
-//! The ledger of a log topic: how its table is made, what its transactions are called, and which decisions stand last in it.
+//! The ledger of a log topic: how its table is made, and which decisions stand last in it. What its transactions are called stands in [`millstream_lake::ledger`].
 
 use super::commit::lost;
-use super::decision::Decision;
 use super::error::FirehoseError;
 use super::work::{Step, Work};
-use millstream_lake::{Operation, Outcome, Plan, Snapshot, Table, TableDefinition};
+use arrow::datatypes::SchemaRef;
+use millstream_lake::ledger::{self, App, Decision, EPOCH, INPUT_SCHEMA, app, apps};
+use millstream_lake::{GrowError, Operation, Outcome, Plan, Snapshot, Table, TableDefinition, grow};
 use millstream_model::column::reserved;
-use millstream_model::name::{LogTopic, Offset, Partition, QUARANTINE, TopicPartition};
+use millstream_model::name::{LogTopic, Partition, QUARANTINE, TopicPartition};
 use millstream_model::stream::Stream;
 use millstream_readings::{InputSchema, TransformError, quarantine_schema, table_schema};
 use std::collections::BTreeMap;
 
-/// Table property: what the stream's columns are known to be.
-pub const INPUT_SCHEMA: &str = "millstream.input_schema";
-
-/// Table property: a number in the names of the table's transactions. A table that begins anew, or goes on with another log, has another one than before, so
-/// that what is known of the former offsets does not count. Absent is 0.
-pub const EPOCH: &str = "millstream.epoch";
-
 /// So often it is looked what became of a decision that somebody else finishes, too: once would do, for whoever was faster has finished all of it.
 const REDO_LOOKS: u32 = 3;
-
-/// The transaction that holds the last offset of a partition with an outcome in a table.
-pub(crate) fn app(table: &str, topic: &LogTopic, epoch: i64, partition: Partition) -> String {
-    format!("millstream/{table}/{topic}/{epoch}/{partition}")
-}
-
-/// The last offset of a partition that has an outcome in this version of its stream's table; `None` if none has. What comes after it waits in the log.
-#[must_use]
-pub fn committed(snapshot: &Snapshot, partition: &TopicPartition) -> Option<Offset> {
-    let epoch = snapshot.property(EPOCH).map_or(Some(0), |text| text.parse().ok())?;
-    snapshot.txn(&app(snapshot.table(), &partition.topic, epoch, partition.partition)).map(Offset)
-}
 
 /// The transaction that counts changes of a table's columns and properties.
 pub(crate) fn schema_app(table: &str) -> String {
@@ -45,30 +27,28 @@ pub(crate) fn epoch_app(table: &str) -> String {
 
 /// The epoch that a table's property says.
 pub(crate) fn epoch(table: &str, snapshot: &Snapshot) -> Result<i64, FirehoseError> {
-    let Some(text) = snapshot.property(EPOCH) else { return Ok(0) };
-    let wrong = || FirehoseError::Property {
+    ledger::epoch(snapshot).ok_or_else(|| FirehoseError::Property {
         table: table.to_owned(),
         property: EPOCH,
-        value: text.to_owned(),
+        value: snapshot.property(EPOCH).unwrap_or_default().to_owned(),
         expected: "a number",
-    };
-    text.parse().ok().filter(|epoch| *epoch >= 0).ok_or_else(wrong)
+    })
 }
 
-/// The transaction of a log topic's partition in a table, by its name.
-#[derive(Debug)]
-pub(crate) struct App<'s> {
-    pub(crate) epoch: i64,
-    pub(crate) partition: Partition,
-    pub(crate) name: &'s str,
-}
-
-/// The transactions of a log topic's partitions in a table, of all epochs.
-pub(crate) fn apps<'s>(snapshot: &'s Snapshot, topic: &LogTopic) -> impl Iterator<Item = App<'s>> {
-    let prefix = format!("millstream/{}/{topic}/", snapshot.table());
-    snapshot.txns().filter_map(move |(name, _)| {
-        let (epoch, partition) = name.strip_prefix(&prefix)?.split_once('/')?;
-        Some(App { epoch: epoch.parse().ok()?, partition: Partition(partition.parse().ok()?), name })
+/// The table's columns and those that the rows have beside them; `None` if there are none.
+pub(crate) fn grown(
+    table: &str,
+    columns: &SchemaRef,
+    wanted: &SchemaRef,
+) -> Result<Option<SchemaRef>, FirehoseError> {
+    let table = || table.to_owned();
+    grow(columns, wanted).map_err(|contradiction| match contradiction {
+        GrowError::Case { column, in_table } => {
+            FirehoseError::ColumnCase { table: table(), column, in_table }
+        }
+        GrowError::Type { column, in_table, wanted } => {
+            FirehoseError::ColumnType { table: table(), column, in_table, wanted }
+        }
     })
 }
 

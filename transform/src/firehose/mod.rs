@@ -19,11 +19,11 @@ mod claim;
 mod commit;
 mod decision;
 mod error;
-mod fingerprint;
 mod gap;
 pub(crate) mod intake;
 mod ledger;
-mod notice;
+pub(crate) mod notice;
+mod passed;
 mod renew;
 mod seat;
 mod status;
@@ -34,8 +34,8 @@ mod worker;
 
 pub use error::FirehoseError;
 pub use gap::{GAPS, GAPS_OMITTED, Gap, GapReason, gaps, gaps_omitted};
-pub use ledger::{EPOCH, INPUT_SCHEMA, committed};
-pub use status::{Closed, Committed, Incidents, PartitionTotals, Phase, Progress, Status, Totals};
+pub use millstream_lake::ledger::{Closed, EPOCH, INPUT_SCHEMA, committed};
+pub use status::{Committed, InFlight, Incidents, PartitionTotals, Phase, Progress, Status, Totals};
 
 use crate::backoff::{Backoff, chain};
 use millstream_lake::Bucket;
@@ -60,7 +60,7 @@ pub struct Settings {
     pub notices: NoticeRule,
     /// Files close when the buffer takes this much memory, in bytes, even where the stream allows larger ones.
     pub buffer_max: usize,
-    /// How much one read of the log returns: the buffer may exceed its limits by this.
+    /// How much one read of the log returns: the buffer may exceed what a file should be by what that becomes, and `buffer_max` by what its last message becomes.
     pub read: ReadLimit,
     /// The name under which workers in several processes share out a topic's partitions.
     pub group: String,
@@ -158,6 +158,9 @@ impl Work {
             Ok(()) => (status.phase, status.last_error) = (Phase::Drained, None),
             Err(error) => {
                 status.incidents.errors += 1;
+                if let Some(partition) = error.partition() {
+                    status.failed_at(partition);
+                }
                 (status.phase, status.last_error) = (Phase::Failed, Some(chain(error)));
             }
         });

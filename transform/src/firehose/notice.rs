@@ -5,23 +5,29 @@ use super::work::Work;
 use crate::backoff::chain;
 use bytes::Bytes;
 use chrono::Utc;
+use millstream_lake::Bucket;
+use millstream_log::Log;
 use millstream_model::name::LogTopic;
 use millstream_model::notice::Notice;
 use millstream_model::record::Record;
 use millstream_model::time::Micros;
 use std::time::Duration;
 
-/// How long a worker waits for a notice to be durable. It is the log's own time for a sync, many times over.
+/// How long is waited for a notice to be durable. It is the log's own time for a sync, many times over.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Writes the notice of a commit, unless the store does so. A failure is only logged.
 pub(crate) async fn send(work: &Work, table: &str, version: i64) {
-    if work.settings.notices == NoticeRule::Store {
-        return;
+    if work.settings.notices == NoticeRule::Firehose {
+        write(work.log.as_ref(), &work.ingestion, table, version).await;
     }
+}
+
+/// Writes the notice of a commit. A failure is only logged.
+pub(crate) async fn write(log: &dyn Log, bucket: &Bucket, table: &str, version: i64) {
     let notice = Notice {
-        bucket: work.ingestion.name().to_owned(),
-        key: work.ingestion.noticed_key(&format!("{table}/_delta_log/{version:020}.json")),
+        bucket: bucket.name().to_owned(),
+        key: bucket.noticed_key(&format!("{table}/_delta_log/{version:020}.json")),
         event_time: Some(Micros::from(Utc::now())),
         sequencer: Some(format!("{version:016X}")),
     };
@@ -30,7 +36,7 @@ pub(crate) async fn send(work: &Work, table: &str, version: i64) {
         value: Bytes::from(notice.to_json()),
         headers: Vec::new(),
     };
-    let sent = async { work.log.append(&LogTopic::notices(), vec![record]).await?.await };
+    let sent = async { log.append(&LogTopic::notices(), vec![record]).await?.await };
     match tokio::time::timeout(PATIENCE, sent).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => tracing::warn!(

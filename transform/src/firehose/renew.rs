@@ -4,13 +4,11 @@
 //! passes one over in silence: where neither can be told, it refuses.
 
 use super::claim::{Claim, Found, Looked, Standing, look, record_at, soon};
-use super::decision::{Decision, Mark};
 use super::error::FirehoseError;
-use super::fingerprint::fingerprint;
 use super::gap::{Accepted, GapReason};
-use super::ledger::apps;
 use super::work::{Step, Work};
 use millstream_lake::LakeError;
+use millstream_lake::ledger::{Decision, Mark, apps, fingerprint};
 use millstream_log::Bounds;
 use millstream_model::arrival::ArrivalView;
 use millstream_model::name::{Offset, Partition, TopicPartition};
@@ -73,6 +71,7 @@ pub(crate) async fn renew(work: &Work) -> Result<Step<()>, FirehoseError> {
             }
         }
     }
+    accepted.passed(&claim, epoch);
     accepted.commit(work, &claim, claim.fences(), Some(epoch)).await
 }
 

@@ -1,9 +1,10 @@
 //! What a firehose says of itself while it runs.
 
+use millstream_lake::ledger::Closed;
 use millstream_model::name::{Offset, Partition};
+use millstream_model::record::Stored;
 use millstream_model::time::Micros;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 /// Where the worker of one log topic stands. The worker alone writes it; anyone may look.
@@ -25,6 +26,8 @@ pub struct Status {
     pub totals: Totals,
     /// The commits of this run by partition, also of those that others own by now.
     pub by_partition: BTreeMap<Partition, PartitionTotals>,
+    /// What it has read of each partition and not committed yet. Nothing of it is lost with it: the log has it.
+    pub in_flight: BTreeMap<Partition, InFlight>,
     /// By column: values that did not fit it, in this run. As many columns at most as the stream may have.
     pub mismatches: BTreeMap<String, u64>,
     /// What went wrong or had to be done again.
@@ -32,6 +35,11 @@ pub struct Status {
 }
 
 impl Status {
+    /// A step failed at this partition.
+    pub(crate) fn failed_at(&mut self, partition: Partition) {
+        self.by_partition.entry(partition).or_default().errors += 1;
+    }
+
     /// Whether the log of a partition ends before what is committed of it: then it is not the same log any more.
     pub(crate) fn has_shrunk(&self) -> bool {
         let shrunk =
@@ -153,6 +161,8 @@ impl Totals {
 /// How many messages and readings of one partition. Files have rows of several, so they are not counted here.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PartitionTotals {
+    /// Commits that decided about messages of it. One commit may cover several partitions and is counted for each of them.
+    pub commits: u64,
     /// Messages that were decided about.
     pub messages: u64,
     /// Readings written.
@@ -161,6 +171,27 @@ pub struct PartitionTotals {
     pub quarantined: u64,
     /// Messages that gave no reading on purpose.
     pub dropped: u64,
+    /// Bytes of the payloads of all these messages.
+    pub bytes: u64,
+    /// Steps that failed at this partition, whether or not they were tried again: claiming it, reading it, looking for its end, trimming it.
+    pub errors: u64,
+}
+
+/// Messages that were read and are not committed yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct InFlight {
+    /// How many.
+    pub messages: u64,
+    /// Bytes of their payloads.
+    pub bytes: u64,
+}
+
+impl InFlight {
+    pub(crate) fn add(&mut self, records: &[Stored]) {
+        let bytes: usize = records.iter().map(|stored| stored.record.value.len()).sum();
+        self.messages += u64::try_from(records.len()).unwrap_or(u64::MAX);
+        self.bytes += u64::try_from(bytes).unwrap_or(u64::MAX);
+    }
 }
 
 /// What went wrong or had to be done again, in this run.
@@ -176,45 +207,6 @@ pub struct Incidents {
     pub rebalances: u64,
     /// Gaps of the log that were accepted and written down.
     pub gaps: u64,
-}
-
-/// Why the files of a commit closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Closed {
-    /// The buffer reached the size at which files close, or the memory bound.
-    Size,
-    /// The first record waited as long as it may.
-    Age,
-    /// Nothing came for a while.
-    Idle,
-    /// Other partitions are to be owned.
-    Rebalance,
-    /// The program stops.
-    Shutdown,
-    /// Nothing closed: a gap was accepted, and the commit says where the partitions stand.
-    Gap,
-}
-
-impl Closed {
-    /// The word in commits, tags and logs.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Size => "size",
-            Self::Age => "age",
-            Self::Idle => "idle",
-            Self::Rebalance => "rebalance",
-            Self::Shutdown => "shutdown",
-            Self::Gap => "gap",
-        }
-    }
-}
-
-impl fmt::Display for Closed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
 }
 
 #[cfg(test)]

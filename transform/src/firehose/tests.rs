@@ -7,17 +7,18 @@ mod kafka;
 mod model;
 mod places;
 mod shares;
+mod tail;
 mod waiting;
 
 use super::claim;
 use super::commit::{flush, lost};
-use super::decision::Decision;
-use super::status::{Closed, Phase, Status};
+use super::status::{Phase, Status};
 use super::work::{Duty, Fence, Step, Work};
-use super::{EPOCH, FirehoseError, Settings, TrimRule, ledger};
+use super::{Closed, EPOCH, FirehoseError, Settings, TrimRule, ledger};
 use crate::simulation::crash::CrashStore;
 use crate::simulation::world::{Fate, SMALL_FILES, World, origins, stream};
 use arrow::array::AsArray;
+use millstream_lake::ledger::Decision;
 use millstream_lake::{Bucket, Operation, Outcome, Plan, Table};
 use millstream_log::{Log, ReadLimit};
 use millstream_model::name::{LogTopic, Offset, Partition, QUARANTINE, TopicPartition};
@@ -62,8 +63,9 @@ async fn own(work: &Work) -> claim::Owned {
 async fn read(work: &Work, owned: &mut claim::Owned) {
     owned.intake.end_here(work.log.as_ref()).await.unwrap();
     while !owned.intake.is_drained() {
-        let (partition, records) = owned.intake.next(ReadLimit { records: 7, bytes: 10_000 }).await.unwrap();
-        owned.buffer.push(partition, &records, Micros(0));
+        let (partition, records) = owned.intake.next(ReadLimit { records: 7, bytes: 10_000 }).await;
+        let records = records.unwrap();
+        owned.buffer.push(partition, &records, Micros(0), usize::MAX);
     }
 }
 
@@ -315,6 +317,22 @@ async fn files_close_by_size_age_idleness_or_shutdown_and_say_which() {
         closes(CloseRule { after: second * 86_400, idle: Duration::MAX, ..large }, 3, second).await,
         Closed::Shutdown
     );
+}
+
+/// One read may become more than a batch can hold; whether a message is a reading must not depend on which others were read with it.
+#[tokio::test(start_paused = true)]
+async fn a_read_that_becomes_more_than_there_is_memory_for_is_committed_in_parts() {
+    let mut world = World::new(12);
+    let many = format!("[{}]", vec!["{}"; 100].join(","));
+    for seconds in 0..20 {
+        world.send("d1", &many, seconds, Fate::Readings(100)).await;
+    }
+    let (mut work, seen) = work(&world, world.ingestion(), stopped());
+    work.settings.buffer_max = 20_000;
+    work.run().await.unwrap();
+    assert_right(&world, "in parts").await;
+    let status = seen.borrow().clone();
+    assert!((5..=20).contains(&status.totals.commits), "{status:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -102,7 +102,8 @@ impl Work {
                 match self.log.bounds(&owned).await {
                     Ok(bounds) => self.saw_end(partition, committed, bounds.next),
                     Err(error) => {
-                        tracing::debug!(partition = %owned, error = chain(&error), "the log's end could not be looked up")
+                        tracing::debug!(partition = %owned, error = chain(&error), "the log's end could not be looked up");
+                        self.report(|status| status.failed_at(partition));
                     }
                 }
             }
@@ -203,6 +204,9 @@ impl Work {
             match error {
                 FirehoseError::Lost { .. } => status.incidents.lost += 1,
                 _ => status.incidents.errors += 1,
+            }
+            if let Some(partition) = error.partition() {
+                status.failed_at(partition);
             }
             (status.phase, status.last_error) = (Phase::Retrying, Some(text));
         });

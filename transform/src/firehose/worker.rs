@@ -6,9 +6,10 @@ use super::commit::flush;
 use super::error::FirehoseError;
 use super::intake::Intake;
 use super::seat::Seat;
-use super::status::{Closed, Phase};
+use super::status::Phase;
 use super::work::{Duty, Step, Work};
 use chrono::Utc;
+use millstream_lake::ledger::Closed;
 use millstream_log::{LogError, Share};
 use millstream_model::arrival::ArrivalView;
 use millstream_model::name::{Offset, Partition, TopicPartition};
@@ -88,7 +89,10 @@ enum Event {
     Shutdown,
     /// All that was in the log at shutdown was read.
     Drained,
-    LogFailed(LogError),
+    /// The log does not say any more which partitions are its share.
+    ShareFailed(LogError),
+    /// A partition could not be read.
+    ReadFailed(Partition, LogError),
 }
 
 impl<'w> Worker<'w> {
@@ -105,7 +109,13 @@ impl<'w> Worker<'w> {
     pub(crate) async fn run(mut self) -> Result<Turn, FirehoseError> {
         loop {
             let close = match self.event().await {
-                Event::Records(partition, records) => self.take(partition, &records),
+                Event::Records(partition, records) => {
+                    self = match self.take_all(partition, &records).await? {
+                        Step::Done(worker) => worker,
+                        Step::Lost(why) => return Ok(Turn::Lost(why)),
+                    };
+                    None
+                }
                 Event::Due(closed) => Some(closed),
                 Event::Share(share) if share.partitions == self.claim.partitions => None,
                 Event::Share(share) => return self.hand_over(share).await,
@@ -121,7 +131,15 @@ impl<'w> Worker<'w> {
                 }
                 Event::Look => None,
                 Event::Drained => return self.last_flush().await,
-                Event::LogFailed(error) => return Err(error.into()),
+                Event::ShareFailed(error) => return Err(error.into()),
+                Event::ReadFailed(partition, error) => {
+                    let error = FirehoseError::from(error);
+                    // One that names its partition is counted with whatever else fails.
+                    if error.partition().is_none() {
+                        self.work.report(|status| status.failed_at(partition));
+                    }
+                    return Err(error);
+                }
             };
             if let Some(closed) = close {
                 self = match self.flush(closed).await? {
@@ -151,15 +169,15 @@ impl<'w> Worker<'w> {
             biased;
             share = self.seat.next() => match share {
                 Ok(share) => Event::Share(share),
-                Err(error) => Event::LogFailed(error),
+                Err(error) => Event::ShareFailed(error),
             },
             () = self.work.shutdown.cancelled(), if !self.draining => Event::Shutdown,
             closed = alarm => Event::Due(closed),
             () = self.work.shrunk() => Event::Shrunk,
             () = sleep_until(self.look.next) => Event::Look,
             read = self.intake.next(self.work.settings.read) => match read {
-                Ok((partition, records)) => Event::Records(partition, records),
-                Err(error) => Event::LogFailed(error),
+                (partition, Ok(records)) => Event::Records(partition, records),
+                (partition, Err(error)) => Event::ReadFailed(partition, error),
             },
         }
     }
@@ -173,26 +191,47 @@ impl<'w> Worker<'w> {
         age.into_iter().chain(idle).min_by_key(|(at, _)| *at)
     }
 
-    fn take(&mut self, partition: Partition, records: &[Stored]) -> Option<Closed> {
-        self.wait_since(partition, records);
-        self.buffer.push(partition, records, Micros::from(Utc::now()));
+    /// Takes what was read, and commits whenever the files must close.
+    async fn take_all(
+        mut self,
+        partition: Partition,
+        records: &[Stored],
+    ) -> Result<Step<Self>, FirehoseError> {
+        let mut rest = records;
+        while !rest.is_empty() {
+            let (taken, close) = self.take(partition, rest);
+            rest = &rest[taken..];
+            if let Some(closed) = close {
+                self = match self.flush(closed).await? {
+                    Step::Done(worker) => worker,
+                    Step::Lost(why) => return Ok(Step::Lost(why)),
+                };
+            }
+        }
+        Ok(Step::Done(self))
+    }
+
+    /// Takes as much as there is room for, and says how many records that was and whether the files must close.
+    fn take(&mut self, partition: Partition, records: &[Stored]) -> (usize, Option<Closed>) {
+        let most = self.work.settings.buffer_max;
+        let taken = self.buffer.push(partition, records, Micros::from(Utc::now()), most);
+        self.say_what_waits(partition, &records[..taken]);
         let last = Instant::now();
         let first = self.filled.map_or(last, |filled| filled.first);
         self.filled = Some(Filled { first, last });
         let bytes = u64::try_from(self.buffer.bytes()).unwrap_or(u64::MAX);
-        (bytes >= self.rule.size).then_some(Closed::Size)
+        (taken, (bytes >= self.rule.size).then_some(Closed::Size))
     }
 
-    /// Says since when the oldest of these waits, unless older ones do already.
-    fn wait_since(&self, partition: Partition, records: &[Stored]) {
+    /// Says how much it has read and not committed, and since when the oldest of these records waits, unless older ones do already.
+    fn say_what_waits(&self, partition: Partition, records: &[Stored]) {
         let Some(first) = records.first() else { return };
-        let Some(received_at) = ArrivalView(&first.record).received_at() else { return };
-        self.work.status.send_if_modified(|status| {
-            let Some(progress) = status.partitions.get_mut(&partition) else { return false };
-            let before = (progress.next, progress.waiting_since);
+        self.work.report(|status| {
+            status.in_flight.clone_from(self.buffer.held());
+            let Some(received_at) = ArrivalView(&first.record).received_at() else { return };
+            let Some(progress) = status.partitions.get_mut(&partition) else { return };
             progress.next = progress.next.max(first.offset.next());
             progress.waits_since(received_at);
-            (progress.next, progress.waiting_since) != before
         });
     }
 

@@ -1,6 +1,8 @@
 //! What can go wrong with reports.
 
+use super::order::Cycle;
 use millstream_lake::LakeError;
+use millstream_log::LogError;
 use millstream_query::QueryError;
 use std::time::Duration;
 use thiserror::Error;
@@ -21,6 +23,9 @@ pub enum ProcessorError {
         #[source]
         source: Box<ReportError>,
     },
+    /// No order of the reports is right.
+    #[error("the reports cannot be kept")]
+    Cycle(#[from] Cycle),
     /// A task ended by a defect.
     #[error("a task of the processor ended unexpectedly")]
     Panicked(#[source] JoinError),
@@ -35,6 +40,17 @@ pub enum ReportError {
     /// A table could not be read or written.
     #[error("its tables could not be read or written")]
     Lake(#[from] LakeError),
+    /// The log could not be asked how far a stream has come.
+    #[error("the log of its source could not be asked how far it has come")]
+    Log(#[from] LogError),
+    /// It waits for completeness, of which nothing is known of one of its sources.
+    #[error(
+        "it waits until {table} is complete, and only a stream ever is; leave out `when`, or read streams only"
+    )]
+    NeverComplete {
+        /// The source.
+        table: String,
+    },
     /// Rows could not be put together.
     #[error("its rows could not be put together")]
     Rows(#[from] arrow::error::ArrowError),

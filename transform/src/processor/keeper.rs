@@ -2,7 +2,8 @@
 
 use super::attempt::Attempts;
 use super::error::ReportError;
-use super::refresh::Refreshed;
+use super::noted::Noted;
+use super::refresh::{Refreshed, Thoroughness};
 use super::status::ReportPhase;
 use super::tables::Tables;
 use super::{Report, Works, refresh_once};
@@ -76,6 +77,7 @@ struct Memory {
     tables: Tables,
     backoff: Backoff,
     last_error: Option<String>,
+    noted: Noted,
 }
 
 impl Memory {
@@ -85,6 +87,7 @@ impl Memory {
             tables: Tables::default(),
             backoff: Backoff::new(),
             last_error: None,
+            noted: Noted::default(),
         }
     }
 
@@ -97,7 +100,7 @@ impl Memory {
         let refreshed = match works.turns.acquire().await {
             Ok(_turn) => {
                 let began = Instant::now();
-                let once = refresh_once(Arc::clone(works), report.clone(), tables);
+                let once = refresh_once(Arc::clone(works), report.clone(), tables, Thoroughness::Needed);
                 let refreshed = self.attempts.run(works.settings.compute_max, once).await;
                 works.say(&report.name, |status| status.spent += began.elapsed());
                 refreshed
@@ -109,13 +112,20 @@ impl Memory {
                 if let Refreshed::Replaced { .. } = refreshed {
                     works.say(&report.name, |status| status.recomputed += 1);
                 }
+                if refreshed.is_shown() {
+                    self.noted.well(works, &report.name).await;
+                }
                 tell(report, refreshed);
                 self.tables = tables;
                 self.backoff = Backoff::new();
                 self.last_error = None;
                 None
             }
-            Err(error) => Some(self.failed(works, report, &error)),
+            Err(error) => {
+                let pause = self.failed(works, report, &error);
+                self.noted.failing(works, &report.name, &chain(&error)).await;
+                Some(pause)
+            }
         }
     }
 
@@ -143,6 +153,9 @@ fn tell(report: &Report, refreshed: Refreshed) {
     match refreshed {
         Refreshed::Waiting { source } => {
             tracing::debug!(report = report.name.as_str(), source, "a report waits for its source")
+        }
+        Refreshed::Incomplete => {
+            tracing::debug!(report = report.name.as_str(), "a report waits for the first complete hour")
         }
         Refreshed::Current => {}
         Refreshed::Replaced { version, dates, rows, files } => {

@@ -2,6 +2,7 @@
 //!
 //! Several processes may read the same notices: each reads all of them, and what one has trimmed costs the others a look.
 
+use super::Works;
 use crate::backoff::{Backoff, chain};
 use crate::firehose::TrimRule;
 use crate::firehose::intake::Intake;
@@ -27,13 +28,21 @@ pub(crate) struct Bell {
     pub(crate) rings: Arc<Notify>,
 }
 
+impl Bell {
+    /// Whether the report reads this table. Streams and reports share one set of names.
+    pub(crate) fn hears(&self, table: &str) -> bool {
+        self.sources.iter().any(|source| source == table)
+    }
+}
+
 /// Listens until shutdown. If the log fails, it begins again at the end, after a while.
-pub(crate) async fn run(log: Arc<dyn Log>, bells: Vec<Bell>, trim: TrimRule, shutdown: CancellationToken) {
+pub(crate) async fn run(log: Arc<dyn Log>, works: Arc<Works>, shutdown: CancellationToken) {
+    let (bells, trim) = (&works.wake.bells, works.settings.trim);
     let mut backoff = Backoff::new();
     loop {
         let failed = tokio::select! {
             () = shutdown.cancelled() => return,
-            Err(failed) = listen(log.as_ref(), &bells, trim, &mut backoff) => failed,
+            Err(failed) = listen(log.as_ref(), bells, trim, &mut backoff) => failed,
         };
         tracing::warn!(
             error = chain(&failed),
@@ -56,7 +65,8 @@ async fn listen(
     let mut intake = begin(log, bells).await?;
     let mut trims = trim == TrimRule::AfterCommit;
     loop {
-        let (partition, records) = match intake.next(READ).await {
+        let (partition, read) = intake.next(READ).await;
+        let records = match read {
             // Whoever else reads them was faster, or they were too old.
             Err(LogError::Trimmed { .. }) => {
                 intake = begin(log, bells).await?;
@@ -101,7 +111,7 @@ fn ring(bells: &[Bell], stored: &Stored) {
     };
     for notice in notices {
         let Some((table, _)) = notice.commit() else { continue };
-        let concerned = bells.iter().filter(|bell| bell.sources.iter().any(|source| source == table));
+        let concerned = bells.iter().filter(|bell| bell.hears(table));
         concerned.for_each(|bell| bell.rings.notify_one());
     }
 }

@@ -3,10 +3,13 @@
 //! A commit that replaces rows of a report carries the source's version in a transaction of the report's table, so how far a report has come is known from
 //! the report alone. Notices only say when to look: lost, doubled or reordered they change nothing but the delay, because a sweep looks anyway.
 //!
-//! - [`refresh`] brings one report to its source's latest version, once: the dates that changed where the report allows it, else all of it.
+//! - [`refresh`] brings one report to its source's latest version, once: it takes a [`look`], finds out what is to be computed ([`scope`]), and
+//!   [`replace`]s that: the dates that changed where the report allows it, else all of it.
+//! - [`mark`] says up to which hour a stream is complete, for reports that wait for it; [`order`] which reports build on which.
 //! - [`attempt`] bounds that: in time, and by a task of its own.
 //! - [`keeper`] does it for one report whenever something may have changed, and bears with its failures, so that no report holds up another.
-//! - [`listen`] reads notices and wakes the keepers.
+//! - [`listen`] reads notices and wakes the keepers, [`wake`] does so for those who read a report; [`noted`] says in the bucket how a report fares.
+//! - [`once`] does without keepers, for those who want it done now.
 //!
 //! What it never does: write into the ingestion bucket, or show a report between two versions.
 
@@ -14,41 +17,42 @@ mod attempt;
 mod error;
 mod keeper;
 mod listen;
+mod look;
+mod mark;
+mod noted;
+mod once;
+mod order;
 mod refresh;
+mod replace;
 mod scope;
 mod status;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod wake;
 
 pub use error::{ProcessorError, ReportError};
+pub use mark::Sight;
+pub use millstream_query::ReportDefinition as Report;
+pub use once::{Once, catch_up, once};
+pub use order::{Cycle, order, sources};
+pub use refresh::{Refreshed, Thoroughness};
 pub use status::{ReportPhase, ReportStatus, Status};
 
-use crate::firehose::TrimRule;
-use attempt::Attempts;
+use crate::firehose::{NoticeRule, TrimRule};
 use keeper::Keeper;
 use millstream_lake::Bucket;
 use millstream_log::Log;
 use millstream_model::name::StreamName;
-use millstream_query::{Lakehouse, Limits, ReportPlan, Session};
-use refresh::{Refreshed, refresh};
+use millstream_query::{Lakehouse, Limits, Session};
+use refresh::refresh;
 use std::sync::Arc;
 use std::time::Duration;
 use tables::Tables;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-
-/// A report: a question, and the table that keeps its answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
-    /// Its name: its table's folder in the reporting bucket and its name in SQL, where it shares one set of names with the streams.
-    pub name: StreamName,
-    /// The question, over the tables of streams.
-    pub sql: String,
-    /// A column of the answer by which the table is split; it must be a date. Where it is the source's own `date`, only the dates that changed are recomputed.
-    pub partition_by: Option<String>,
-}
+use wake::Wake;
 
 /// How the processor works, whatever its reports.
 #[derive(Debug, Clone)]
@@ -65,6 +69,8 @@ pub struct Settings {
     pub chunk_bytes: usize,
     /// Whether the log may forget notices that were read.
     pub trim: TrimRule,
+    /// Who writes notices of the reports' commits, for those who read them in other processes.
+    pub notices: NoticeRule,
 }
 
 impl Default for Settings {
@@ -80,6 +86,7 @@ impl Default for Settings {
             chunk_bytes: 64 * 1024 * 1024,
             // Where the listener stands is kept nowhere; another process that reads them, too, looks at everything instead. A log that cleans itself keeps them.
             trim: TrimRule::AfterCommit,
+            notices: NoticeRule::Firehose,
         }
     }
 }
@@ -90,22 +97,54 @@ pub(crate) struct Works {
     settings: Settings,
     lakehouse: Lakehouse,
     session: Session,
+    /// Asked how far streams have come; `None` where it cannot be: then no completeness mark moves.
+    log: Option<Sight>,
+    /// All reports that there are, each after those that it reads.
+    reports: Vec<Report>,
+    wake: Wake,
     turns: Semaphore,
     status: watch::Sender<Status>,
+    rigor: Rigor,
+}
+
+/// Whether a replacement is fenced as it must be. Tests show that they would notice if it were not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rigor {
+    /// On the version that was looked at, with the table's fence, saying the versions that were computed from.
+    Full,
+    /// On whatever version is the latest by now, without any fence.
+    #[cfg(test)]
+    Unfenced,
+    /// Saying the versions that are the latest by now, whatever was computed from.
+    #[cfg(test)]
+    NewestVersions,
 }
 
 impl Works {
     async fn open(
         settings: Settings,
+        reports: &[Report],
+        log: Option<Sight>,
         ingestion: Bucket,
         reporting: Bucket,
         status: watch::Sender<Status>,
     ) -> Result<Self, ProcessorError> {
-        let lakehouse = Lakehouse { ingestion, reporting };
+        let reports = order(reports)?.into_iter().map(|place| reports[place].clone()).collect();
+        let lakehouse = Lakehouse::new(ingestion, reporting);
         let limits = Limits { time: settings.compute_max, ..settings.limits.clone() };
         let session = Session::open(&lakehouse, limits).await.map_err(ProcessorError::Session)?;
         let turns = Semaphore::new(settings.concurrent.max(1));
-        Ok(Self { settings, lakehouse, session, turns, status })
+        Ok(Self {
+            settings,
+            lakehouse,
+            session,
+            log,
+            reports,
+            wake: Wake::default(),
+            turns,
+            status,
+            rigor: Rigor::Full,
+        })
     }
 
     /// Changes what is said of one report.
@@ -117,7 +156,7 @@ impl Works {
 /// Keeps all reports until `shutdown` is cancelled. A computation that runs then is given up; nothing of it is seen, and [`catch_up`] or the next start does it.
 ///
 /// # Errors
-/// If the session cannot be opened. A report that fails says so in `status`, is tried again, and holds up nobody.
+/// If the session cannot be opened, or reports read each other in a circle. A report that fails says so in `status`, is tried again, and holds up nobody.
 pub async fn run(
     settings: Settings,
     reports: Vec<Report>,
@@ -127,55 +166,34 @@ pub async fn run(
     shutdown: CancellationToken,
     status: watch::Sender<Status>,
 ) -> Result<(), ProcessorError> {
-    let works = Arc::new(Works::open(settings, ingestion, reporting, status).await?);
-    let mut tasks = JoinSet::new();
-    let mut bells = Vec::new();
-    for report in reports {
-        let bell = Arc::new(Notify::new());
+    let sight = Some(Sight::Open(Arc::clone(&log)));
+    let works = Works::open(settings, &reports, sight, ingestion, reporting, status).await?;
+    keep(works, log, shutdown).await
+}
+
+async fn keep(
+    mut works: Works,
+    log: Arc<dyn Log>,
+    shutdown: CancellationToken,
+) -> Result<(), ProcessorError> {
+    let bells = works.reports.iter().map(|report| {
         // What it reads cannot be told of a broken report; the keeper says so, and no notice is for it.
-        bells.push(listen::Bell {
-            sources: ReportPlan::sources(&report.sql).unwrap_or_default(),
-            rings: Arc::clone(&bell),
-        });
+        let read = sources(report, &works.reports).unwrap_or_default();
+        let names = read.into_iter().map(|source| source.name).collect();
+        listen::Bell { sources: names, rings: Arc::new(Notify::new()) }
+    });
+    works.wake = Wake::new(bells.collect(), works.settings.notices, &log);
+    let works = Arc::new(works);
+    let mut tasks = JoinSet::new();
+    for (report, bell) in works.reports.iter().zip(&works.wake.bells) {
+        let (report, bell) = (report.clone(), Arc::clone(&bell.rings));
         tasks.spawn(Keeper::new(report, Arc::clone(&works), bell, shutdown.clone()).run());
     }
-    tasks.spawn(listen::run(log, bells, works.settings.trim, shutdown));
+    tasks.spawn(listen::run(log, Arc::clone(&works), shutdown));
     while let Some(ended) = tasks.join_next().await {
         ended.map_err(ProcessorError::Panicked)?;
     }
     Ok(())
-}
-
-/// Brings every report to its source's latest version, one after another, and returns. Reports whose source does not exist yet are passed over.
-///
-/// Safe beside a running processor, here or elsewhere: of two that replace the same rows one is refused and looks again.
-///
-/// # Errors
-/// The first report that failed; those after it were tried nevertheless.
-pub async fn catch_up(
-    settings: Settings,
-    reports: &[Report],
-    ingestion: Bucket,
-    reporting: Bucket,
-    status: watch::Sender<Status>,
-) -> Result<(), ProcessorError> {
-    let works = Arc::new(Works::open(settings, ingestion, reporting, status).await?);
-    let attempts = Attempts::new();
-    let mut failed = None;
-    for report in reports {
-        let once = refresh_once(Arc::clone(&works), report.clone(), Tables::default());
-        match attempts.run(works.settings.compute_max, once).await {
-            Ok((Refreshed::Waiting { .. } | Refreshed::Current | Refreshed::Replaced { .. }, _)) => {}
-            Err(source) => {
-                _ = failed.get_or_insert(ProcessorError::Report {
-                    report: report.name.to_string(),
-                    source: Box::new(source),
-                })
-            }
-        }
-    }
-    attempts.settled().await;
-    failed.map_or(Ok(()), Err)
 }
 
 /// [`refresh`] for a task: it owns what it needs, and gives back the tables that it has opened.
@@ -183,7 +201,8 @@ async fn refresh_once(
     works: Arc<Works>,
     report: Report,
     mut tables: Tables,
+    thoroughness: Thoroughness,
 ) -> Result<(Refreshed, Tables), ReportError> {
-    let refreshed = refresh(&works, &report, &mut tables).await?;
+    let refreshed = refresh(&works, &report, &mut tables, thoroughness).await?;
     Ok((refreshed, tables))
 }

@@ -2,145 +2,164 @@
 
 use super::Report;
 use super::error::ReportError;
-use super::refresh::{Look, SQL, app, made_of};
-use chrono::NaiveDate;
+use super::look::{Look, day_of};
 use millstream_lake::{CommitSummary, DataFile, LakeError};
 use millstream_model::column::reserved;
-use millstream_query::{Recompute, ReportSource};
-use std::collections::BTreeMap;
+use millstream_model::time::Micros;
+use millstream_query::report::ledger::{SQL, WHEN, kept_app, made_of, mark_app};
+use millstream_query::{Recompute, ReportSource, When};
+use std::collections::BTreeSet;
+use std::ops::{Range, RangeInclusive};
+
+/// So many versions of a source may go by that change nothing in a report before it says that it shows them: a commit for each would be noise, and each further look
+/// reads their commits again.
+const UNSAID_MAX: i64 = 60;
 
 /// How much of a report must be computed again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Scope {
-    /// It shows the latest version.
+    /// It shows what there is to show.
     Nothing,
-    /// The rows of these dates. There may be none of them: then only the version that is shown moves.
-    Dates(Dates),
-    /// All of it.
+    /// The rows of these dates, in days since 1970. There may be none of them: then only the version that is shown moves.
+    Dates(BTreeSet<i32>),
+    /// All of it, but for the dates that are kept.
     Whole,
-}
-
-/// Dates as Delta writes them, and as days since 1970-01-01.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Dates {
-    texts: Vec<String>,
-    days: Vec<i32>,
-}
-
-impl Dates {
-    pub(crate) fn texts(&self) -> &[String] {
-        &self.texts
-    }
-
-    pub(crate) fn days(&self) -> Vec<i32> {
-        self.days.clone()
-    }
 }
 
 /// Compares what the report shows with its sources as they are.
 pub(crate) async fn scope(report: &Report, look: &Look) -> Result<Scope, ReportError> {
-    let same_sql = look.shown.property(SQL) == Some(report.sql.as_str());
-    let done = |source: &ReportSource| look.shown.txn(&app(report, source.table.name(), &look.plan));
+    if !is_same(report, look) {
+        return Ok(Scope::Whole);
+    }
+    let mark_before = look.shown.txn(&mark_app(report.name.as_str())).map(Micros);
+    let Some(changes) = changes(report, look).await? else { return Ok(Scope::Whole) };
+    let mut touched = Touched::new(look);
+    for commit in changes.iter().flatten() {
+        touched.commit(commit);
+    }
+    if let (Some(Some(mark)), Some(before)) = (look.mark, mark_before)
+        && before < mark
+    {
+        touched.rows_between(before.0..mark.0);
+    }
+    let kept_before =
+        |source: &ReportSource| look.shown.txn(&kept_app(report.name.as_str(), source.table.name()));
+    let kept_said = look
+        .kept
+        .is_none_or(|kept| look.sources.iter().all(|source| kept_before(source) == Some(kept.into())));
+    let said =
+        look.sources.iter().all(|source| done(report, look, source) == Some(source.snapshot.version()));
+    let unsaid: usize = changes.iter().map(Vec::len).sum();
+    let is_news = match report.when {
+        When::Always => !said,
+        When::Complete { .. } => {
+            i64::try_from(unsaid).unwrap_or(i64::MAX) >= UNSAID_MAX
+                || look.mark != Some(mark_before)
+                || !kept_said
+        }
+    };
+    Ok(match (look.plan.recompute(), touched) {
+        (Recompute::Whole { .. }, touched) if touched.any => Scope::Whole,
+        (Recompute::ByDate { .. }, Touched { undated: true, .. }) => Scope::Whole,
+        (_, touched) if is_news || !touched.dates.is_empty() => Scope::Dates(touched.dates),
+        _ => Scope::Nothing,
+    })
+}
+
+/// Whether the rows that are shown come from this very definition over these very tables.
+fn is_same(report: &Report, look: &Look) -> bool {
     let same_source = |source: &ReportSource| {
         look.shown.property(&made_of(source.table.name())) == Some(source.snapshot.id())
     };
-    let same_columns = look
-        .plan
-        .schema()
-        .fields()
-        .iter()
-        .all(|field| look.shown.schema().field_with_name(field.name()).is_ok());
-    if !same_sql || !same_columns || !look.sources.iter().all(same_source) {
-        return Ok(Scope::Whole);
-    }
-    if look.sources.iter().all(|source| done(source) == Some(source.snapshot.version())) {
-        return Ok(Scope::Nothing);
-    }
-    let ([source], Recompute::ByDate { .. }) = (look.sources.as_slice(), look.plan.recompute()) else {
-        return Ok(Scope::Whole);
-    };
-    // A source that is older than what is shown was put back to an earlier state.
-    let Some(done) = done(source).filter(|done| *done <= source.snapshot.version()) else {
-        return Ok(Scope::Whole);
-    };
-    match source.table.changes(done, source.snapshot.version()).await {
-        Ok(commits) => Ok(changed_dates(&commits).map_or(Scope::Whole, Scope::Dates)),
-        Err(LakeError::Gone { .. }) => Ok(Scope::Whole),
-        Err(error) => Err(error.into()),
-    }
+    let has_column = |name: &str| look.shown.schema().field_with_name(name).is_ok();
+    look.shown.property(SQL) == Some(report.sql.as_str())
+        && look.shown.property(WHEN).unwrap_or(When::Always.as_str()) == report.when.as_str()
+        && look.plan.schema().fields().iter().all(|field| has_column(field.name()))
+        && look.sources.iter().all(same_source)
 }
 
-/// The dates in which rows came or went; `None` if a file does not say its date.
-fn changed_dates(commits: &[CommitSummary]) -> Option<Dates> {
-    let mut dates = BTreeMap::new();
-    let changes = commits.iter().filter(|commit| commit.data_change);
-    for file in changes.flat_map(|commit| commit.adds.iter().chain(&commit.removes)) {
-        let (text, day) = date(file)?;
-        dates.insert(text, day);
+fn done(report: &Report, look: &Look, source: &ReportSource) -> Option<i64> {
+    look.shown.txn(&look.app(report, source))
+}
+
+/// What the commits did, by source, that the report does not show; `None` where that cannot be told.
+async fn changes(report: &Report, look: &Look) -> Result<Option<Vec<Vec<CommitSummary>>>, ReportError> {
+    let mut changes = Vec::new();
+    for source in &look.sources {
+        let version = source.snapshot.version();
+        // A source that is older than what is shown was put back to an earlier state.
+        let Some(done) = done(report, look, source).filter(|done| *done <= version) else { return Ok(None) };
+        match source.table.changes(done, version).await {
+            Ok(commits) => changes.push(commits),
+            Err(LakeError::Gone { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
     }
-    let (texts, days) = dates.into_iter().unzip();
-    Some(Dates { texts, days })
+    Ok(Some(changes))
 }
 
-fn date(file: &DataFile) -> Option<(String, i32)> {
-    let text = file.partition_values.get(reserved::DATE)?.clone()?;
-    let day = text.parse::<NaiveDate>().ok()?.signed_duration_since(NaiveDate::default()).num_days();
-    Some((text, i32::try_from(day).ok()?))
+/// What of a report's rows may be others now.
+#[derive(Debug)]
+struct Touched<'l> {
+    look: &'l Look,
+    /// The dates of the source in which rows came or went that count, without those that are kept.
+    dates: BTreeSet<i32>,
+    /// Whether any rows came or went that count.
+    any: bool,
+    /// Whether a file with such rows does not say its date.
+    undated: bool,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::Map;
+impl<'l> Touched<'l> {
+    fn new(look: &'l Look) -> Self {
+        Self { look, dates: BTreeSet::new(), any: false, undated: false }
+    }
 
-    fn file(date: Option<&str>) -> DataFile {
-        let partition_values = [(reserved::DATE.to_owned(), date.map(str::to_owned))].into();
-        DataFile {
-            path: "p".to_owned(),
-            size: 1,
-            rows: None,
-            partition_values,
-            stats: None,
-            tags: BTreeMap::new(),
-            modified_ms: 0,
+    fn commit(&mut self, commit: &CommitSummary) {
+        if commit.data_change {
+            for file in &commit.adds {
+                if self.counts(file) {
+                    self.file(file);
+                }
+            }
+            // What was in a file that is gone, its commit does not say.
+            commit.removes.iter().for_each(|file| self.file(file));
         }
     }
 
-    fn commit(data_change: bool, adds: &[Option<&str>], removes: &[Option<&str>]) -> CommitSummary {
-        CommitSummary {
-            version: 1,
-            operation: String::new(),
-            info: Map::new(),
-            adds: adds.iter().map(|date| file(*date)).collect(),
-            removes: removes.iter().map(|date| file(*date)).collect(),
-            data_change,
-            metadata_change: false,
-            txns: BTreeMap::new(),
-            timestamp_ms: 0,
+    /// Rows of these event times count from now on.
+    fn rows_between(&mut self, times: Range<i64>) {
+        let look = self.look;
+        for file in look.sources.iter().flat_map(|source| source.snapshot.files()) {
+            let within =
+                instants(file).is_none_or(|known| *known.start() < times.end && times.start <= *known.end());
+            if within {
+                self.file(file);
+            }
         }
     }
 
-    fn check(commits: &[CommitSummary], expected: Option<&[(&str, i32)]>) {
-        let found =
-            changed_dates(commits).map(|dates| dates.texts.into_iter().zip(dates.days).collect::<Vec<_>>());
-        let expected = expected
-            .map(|dates| dates.iter().map(|(text, day)| ((*text).to_owned(), *day)).collect::<Vec<_>>());
-        assert_eq!(found, expected);
+    fn file(&mut self, file: &DataFile) {
+        self.any = true;
+        match (self.look.plan.recompute(), day_of(file)) {
+            (Recompute::Whole { .. }, _) => {}
+            (Recompute::ByDate { .. }, Some(day)) if self.look.keeps(day) => {}
+            (Recompute::ByDate { .. }, Some(day)) => _ = self.dates.insert(day),
+            (Recompute::ByDate { .. }, None) => self.undated = true,
+        }
     }
 
-    #[test]
-    fn changed_dates_are_those_of_files_that_came_or_went_with_rows() {
-        check(&[], Some(&[]));
-        check(
-            &[commit(true, &[Some("1970-01-02")], &[Some("1969-12-31")])],
-            Some(&[("1969-12-31", -1), ("1970-01-02", 1)]),
-        );
-        check(
-            &[commit(false, &[Some("1970-01-02")], &[]), commit(true, &[Some("1970-01-03")], &[])],
-            Some(&[("1970-01-03", 2)]),
-        );
-        check(&[commit(true, &[Some("1970-01-02"), Some("1970-01-02")], &[])], Some(&[("1970-01-02", 1)]));
-        check(&[commit(true, &[None], &[])], None);
-        check(&[commit(true, &[Some("soon")], &[])], None);
+    /// Whether a file may have rows before the mark, where there is one.
+    fn counts(&self, file: &DataFile) -> bool {
+        match self.look.mark {
+            None => true,
+            Some(None) => false,
+            Some(Some(mark)) => instants(file).is_none_or(|known| *known.start() < mark.0),
+        }
     }
+}
+
+/// Between which event times the rows of a stream's file lie, if it says so.
+fn instants(file: &DataFile) -> Option<RangeInclusive<i64>> {
+    file.stats.as_ref()?.instants(reserved::TS)
 }

@@ -1,5 +1,6 @@
 //! What the processor says of its reports while it runs.
 
+use chrono::NaiveDate;
 use millstream_model::name::StreamName;
 use millstream_model::time::Micros;
 use std::collections::BTreeMap;
@@ -27,6 +28,10 @@ pub struct ReportStatus {
     pub version: Option<i64>,
     /// Why it cannot be recomputed a date at a time, if so.
     pub whole: Option<String>,
+    /// Of one that waits for completeness: it goes by the readings whose event time lies before this.
+    pub mark: Option<Micros>,
+    /// Its rows of dates before this one stay as they are: they were retired in its source.
+    pub kept_before: Option<NaiveDate>,
     /// The last failure with its causes, until it succeeds again.
     pub last_error: Option<String>,
     /// How often it was recomputed, in this run.
@@ -40,7 +45,7 @@ pub struct ReportStatus {
 /// What is done about a report.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ReportPhase {
-    /// It was not looked at yet, or its source does not exist yet.
+    /// It was not looked at yet, or its source does not exist or is not complete yet.
     #[default]
     Waiting,
     /// It is being computed, or waits for its turn.

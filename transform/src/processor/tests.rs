@@ -1,10 +1,19 @@
-//! A report equals its SQL over its source, whatever notices say and whoever else works. One file, because all of it stands on the same small world.
+//! A report equals its SQL over its source, whatever notices say and whoever else works.
 
-use super::refresh::{Look, Refreshed, replace};
+mod chain;
+mod complete;
+mod history;
+mod kept;
+mod noted;
+
+use super::look::{Look, Looked};
+use super::refresh::{Refreshed, Thoroughness};
+use super::replace::replace;
 use super::scope::scope;
 use super::tables::Tables;
-use super::{Report, ReportError, ReportPhase, Settings, Status, Works, catch_up, run};
+use super::{Report, ReportError, ReportPhase, Settings, Sight, Status, Works, catch_up, run};
 use crate::firehose::{self, NoticeRule, TrimRule};
+use crate::simulation::compactor::compact;
 use crate::simulation::world::{Fate, World};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::TryStreamExt;
@@ -12,6 +21,7 @@ use millstream_lake::faults::FaultyStore;
 use millstream_lake::{Bucket, Operation, Plan, Table, TableDefinition};
 use millstream_log::{Log, ReadLimit};
 use millstream_model::name::{LogTopic, TopicPartition};
+use millstream_query::When;
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -27,7 +37,12 @@ const DAILY: &str = "select date, device_id, count(*) as readings, sum(temp) as 
 const OVERALL: &str = "select device_id, count(*) as readings from telemetry group by 1";
 
 fn report(name: &str, sql: &str, partition_by: Option<&str>) -> Report {
-    Report { name: name.parse().unwrap(), sql: sql.to_owned(), partition_by: partition_by.map(str::to_owned) }
+    Report {
+        name: name.parse().unwrap(),
+        sql: sql.to_owned(),
+        partition_by: partition_by.map(str::to_owned),
+        when: When::Always,
+    }
 }
 
 fn daily() -> Report {
@@ -36,11 +51,14 @@ fn daily() -> Report {
 
 /// A look with tables that were never opened.
 async fn refresh(works: &Works, report: &Report) -> Result<Refreshed, ReportError> {
-    super::refresh::refresh(works, report, &mut Tables::default()).await
+    super::refresh::refresh(works, report, &mut Tables::default(), Thoroughness::Needed).await
 }
 
 async fn look(works: &Works, report: &Report) -> Look {
-    super::refresh::look(works, report, &mut Tables::default()).await.unwrap().unwrap()
+    match super::look::look(works, report, &mut Tables::default()).await.unwrap() {
+        Looked::Found(look) => *look,
+        Looked::Missing(source) => panic!("{source} is missing"),
+    }
 }
 
 /// A world and a bucket for its reports.
@@ -81,17 +99,21 @@ impl Fixture {
     }
 
     async fn works(&self) -> Works {
+        self.works_of(&[]).await
+    }
+
+    async fn works_of(&self, reports: &[Report]) -> Works {
         let (status, _) = watch::channel(Status::default());
-        Works::open(Settings::default(), self.world.ingestion(), self.reporting.clone(), status)
-            .await
-            .unwrap()
+        let log = Sight::Open(Arc::new(self.world.log.clone()));
+        let (ingestion, reporting) = (self.world.ingestion(), self.reporting.clone());
+        Works::open(Settings::default(), reports, Some(log), ingestion, reporting, status).await.unwrap()
     }
 
     async fn catch_up(&self, reports: &[Report]) -> Status {
         let (status, seen) = watch::channel(Status::default());
-        catch_up(Settings::default(), reports, self.world.ingestion(), self.reporting.clone(), status)
-            .await
-            .unwrap();
+        let log: Arc<dyn Log> = Arc::new(self.world.log.clone());
+        let (ingestion, reporting) = (self.world.ingestion(), self.reporting.clone());
+        catch_up(Settings::default(), reports, Some(log), ingestion, reporting, status).await.unwrap();
         seen.borrow().clone()
     }
 
@@ -254,6 +276,22 @@ async fn source_versions_that_are_gone_cost_a_whole_computation() {
     fixture.assert_equal(&daily(), "gone").await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_compaction_of_the_source_computes_nothing_anew() {
+    let mut fixture = Fixture::one_message(13).await;
+    fixture.world.send("d2", r#"{"temp":2}"#, 60, Fate::Readings(1)).await;
+    fixture.commit().await;
+    let reports = [daily(), report("overall", OVERALL, None)];
+    fixture.catch_up(&reports).await;
+    assert!(compact(&fixture.world.ingestion(), "telemetry", 2).await);
+    for report in &reports {
+        let refreshed = refresh(&fixture.works().await, report).await.unwrap();
+        let nothing = matches!(refreshed, Refreshed::Replaced { dates: Some(0), rows: 0, files: 0, .. });
+        assert!(nothing, "{refreshed:?}");
+        fixture.assert_equal(report, report.name.as_str()).await;
+    }
+}
+
 /// Empties the source's folder and makes another table there, of the same columns and without rows, with so many commits.
 async fn make_source_anew(fixture: &Fixture, commits: usize) {
     let bucket = fixture.world.ingestion();
@@ -284,9 +322,9 @@ async fn a_source_that_was_made_anew_is_computed_whole() {
         for keeps_tables in [false, true] {
             let fixture = Fixture::one_message(8).await;
             let (works, mut tables) = (fixture.works().await, Tables::default());
-            super::refresh::refresh(&works, &daily(), &mut tables).await.unwrap();
+            super::refresh::refresh(&works, &daily(), &mut tables, Thoroughness::Needed).await.unwrap();
             assert_eq!(
-                super::refresh::refresh(&works, &daily(), &mut tables).await.unwrap(),
+                super::refresh::refresh(&works, &daily(), &mut tables, Thoroughness::Needed).await.unwrap(),
                 Refreshed::Current
             );
             let commits = usize::try_from(fixture.source_version().await).unwrap() + more;
@@ -294,14 +332,15 @@ async fn a_source_that_was_made_anew_is_computed_whole() {
             if !keeps_tables {
                 tables = Tables::default();
             }
-            let refreshed = super::refresh::refresh(&works, &daily(), &mut tables).await.unwrap();
+            let refreshed =
+                super::refresh::refresh(&works, &daily(), &mut tables, Thoroughness::Needed).await.unwrap();
             assert!(
                 matches!(refreshed, Refreshed::Replaced { dates: None, rows: 0, .. }),
                 "{more}: {refreshed:?}"
             );
             fixture.assert_equal(&daily(), "made anew").await;
             assert_eq!(
-                super::refresh::refresh(&works, &daily(), &mut tables).await.unwrap(),
+                super::refresh::refresh(&works, &daily(), &mut tables, Thoroughness::Needed).await.unwrap(),
                 Refreshed::Current
             );
         }
@@ -313,10 +352,13 @@ async fn a_source_that_was_made_anew_is_computed_whole() {
 async fn a_look_at_what_has_not_changed_costs_four_small_requests() {
     let fixture = Fixture::one_message(9).await;
     let (works, mut tables) = (fixture.works().await, Tables::default());
-    super::refresh::refresh(&works, &daily(), &mut tables).await.unwrap();
+    super::refresh::refresh(&works, &daily(), &mut tables, Thoroughness::Needed).await.unwrap();
     let requests = || fixture.world.store.requests() + fixture.reports.requests();
     let before = requests();
-    assert_eq!(super::refresh::refresh(&works, &daily(), &mut tables).await.unwrap(), Refreshed::Current);
+    assert_eq!(
+        super::refresh::refresh(&works, &daily(), &mut tables, Thoroughness::Needed).await.unwrap(),
+        Refreshed::Current
+    );
     let kept = requests() - before;
     assert_eq!(refresh(&works, &daily()).await.unwrap(), Refreshed::Current);
     let opened = requests() - before - kept;

@@ -6,7 +6,8 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use fastrand::Rng;
-use futures::stream::BoxStream;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
@@ -46,7 +47,13 @@ impl Pause {
         Arc::new(Self { left: AtomicI64::new(calls), reached: Notify::new(), go_on: Notify::new() })
     }
 
-    async fn wait(&self) {
+    /// From now on it is the call after so many.
+    pub(crate) fn set(&self, calls: i64) {
+        self.left.store(calls, Ordering::SeqCst);
+    }
+
+    /// Before a call: waits if it is the one.
+    pub(crate) async fn wait(&self) {
         if self.left.fetch_sub(1, Ordering::SeqCst) == 0 {
             self.reached.notify_one();
             self.go_on.notified().await;
@@ -166,7 +173,13 @@ impl ObjectStore for CrashStore {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list(prefix)
+        let Some(pause) = self.pause.clone() else { return self.inner.list(prefix) };
+        let (inner, prefix) = (Arc::clone(&self.inner), prefix.cloned());
+        let listed = async move {
+            pause.wait().await;
+            inner.list(prefix.as_ref())
+        };
+        stream::once(listed).flatten().boxed()
     }
 
     fn list_with_offset(

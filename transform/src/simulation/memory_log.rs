@@ -92,6 +92,10 @@ impl Log for MemoryLog {
             .collect())
     }
 
+    async fn existing(&self, topic: &LogTopic) -> Result<Option<Vec<TopicPartition>>, LogError> {
+        self.partitions(topic).await.map(Some)
+    }
+
     async fn append(&self, topic: &LogTopic, records: Vec<Record>) -> Result<Pending, LogError> {
         let (answer, pending) = Pending::new();
         let mut positions = Vec::new();

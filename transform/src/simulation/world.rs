@@ -1,5 +1,6 @@
 //! A world of messages whose fate is known, and the look at what became of them.
 
+use super::book::{Book, Sent};
 use super::memory_log::MemoryLog;
 use arrow::array::AsArray;
 use arrow::datatypes::{Int32Type, Int64Type};
@@ -38,10 +39,14 @@ pub(crate) type Origin = (Partition, Offset, i32);
 pub(crate) struct World {
     pub(crate) rng: Rng,
     pub(crate) store: Arc<FaultyStore>,
+    /// What is really in the store.
+    memory: Arc<InMemory>,
     pub(crate) log: MemoryLog,
     pub(crate) partitions: i32,
     pub(crate) stream: Arc<Stream>,
     pub(crate) fates: BTreeMap<(Partition, Offset), Fate>,
+    /// The same, for whoever asks meanwhile.
+    pub(crate) book: Arc<Book>,
     /// A partition whose log was lost: what became of it is not looked at.
     pub(crate) damaged: Option<Partition>,
     fields: u32,
@@ -62,6 +67,8 @@ pub(crate) fn stream(files: CloseRule) -> Stream {
         date: DatePartition::Day,
         files,
         start: Start::Refuse,
+        sequence: None,
+        keep: None,
     }
 }
 
@@ -91,12 +98,15 @@ impl World {
         let mut rng = Rng::with_seed(seed);
         let size = rng.u64(1..20_000);
         let partitions = rng.i32(1..=3);
+        let memory = Arc::new(InMemory::new());
         Self {
-            store: Arc::new(FaultyStore::new(Arc::new(InMemory::new()))),
+            store: Arc::new(FaultyStore::new(Arc::clone(&memory) as _)),
+            memory,
             log: MemoryLog::new(partitions),
             partitions,
             stream: Arc::new(stream(CloseRule { size, ..SMALL_FILES })),
             fates: BTreeMap::new(),
+            book: Arc::default(),
             damaged: None,
             fields: 0,
             rng,
@@ -110,6 +120,11 @@ impl World {
     /// The bucket as one process sees it, through its own store.
     pub(crate) fn bucket(store: Arc<dyn ObjectStore>) -> Bucket {
         Bucket::with_store("ingestion", Url::parse("memory:///ingestion/").unwrap(), store)
+    }
+
+    /// The bucket as it is, for those who meet no faults.
+    pub(crate) fn calm(&self) -> Bucket {
+        Self::bucket(Arc::clone(&self.memory) as _)
     }
 
     pub(crate) fn ingestion(&self) -> Bucket {
@@ -129,6 +144,8 @@ impl World {
     pub(crate) async fn send(&mut self, device: &str, payload: &str, seconds: i64, fate: Fate) {
         for position in self.log.put(&self.topic(), vec![message(device, payload, seconds)]).await {
             self.fates.insert((position.partition, position.offset), fate);
+            let received_at = Micros(START + seconds * 1_000_000);
+            self.book.write(position, Sent { fate, received_at });
         }
     }
 

@@ -91,6 +91,10 @@ impl Log for FakeLog {
         Ok(vec![TopicPartition { topic: topic.clone(), partition: Partition(0) }])
     }
 
+    async fn existing(&self, topic: &LogTopic) -> Result<Option<Vec<TopicPartition>>, LogError> {
+        self.partitions(topic).await.map(Some)
+    }
+
     async fn append(&self, topic: &LogTopic, records: Vec<Record>) -> Result<Pending, LogError> {
         let (answer, pending) = Pending::new();
         let mut state = self.state.lock().unwrap();

@@ -3,7 +3,7 @@
 use super::{partition_of, segment_files, small};
 use crate::api::{Bounds, Log, ReadLimit};
 use crate::contract::{ALL, append, record, topic};
-use crate::embedded::{EmbeddedLog, EmbeddedSettings, Peek};
+use crate::embedded::{EmbeddedLog, EmbeddedSettings, Onlooker, Peek};
 use crate::error::LogError;
 use millstream_model::name::Offset;
 use std::fs;
@@ -66,6 +66,35 @@ async fn a_look_verifies_the_last_batch_and_those_it_reads() {
         let second = one(1);
         assert_eq!(second.is_ok(), readable, "{second:?}");
     }
+}
+
+#[tokio::test]
+async fn an_onlooker_reads_as_the_owner_does_and_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(Onlooker::open(&dir.path().join("none")).is_err());
+    let log = EmbeddedLog::open(dir.path(), small()).await.unwrap();
+    append(&log, &topic("t"), vec![record("d", "0"), record("d", "1")]).await;
+    let onlooker = Onlooker::open(dir.path()).unwrap();
+    assert_eq!(onlooker.existing(&topic("none")).await.unwrap(), None);
+    assert_eq!(onlooker.partitions(&topic("t")).await.unwrap(), log.partitions(&topic("t")).await.unwrap());
+    let mut reader = onlooker.reader(&partition_of("t"), Offset(1)).await.unwrap();
+    assert_eq!(reader.next(ALL).await.unwrap()[0].record, record("d", "1"));
+    // It waits for what the owner writes.
+    let (next, ()) = tokio::join!(reader.next(ALL), async {
+        append(&log, &topic("t"), vec![record("d", "2")]).await;
+    });
+    assert_eq!(next.unwrap()[0].record, record("d", "2"));
+    assert_eq!(onlooker.bounds(&partition_of("t")).await.unwrap().next, Offset(3));
+    let beyond = onlooker.reader(&partition_of("t"), Offset(4)).await;
+    assert!(matches!(beyond, Err(LogError::BeyondEnd { .. })), "{beyond:?}");
+
+    assert!(matches!(onlooker.append(&topic("t"), vec![record("d", "3")]).await, Err(LogError::Closed)));
+    assert!(matches!(onlooker.trim(&partition_of("t"), Offset(1)).await, Err(LogError::Closed)));
+    assert!(matches!(onlooker.join(&topic("t"), "g").await, Err(LogError::Closed)));
+    assert_eq!(
+        log.bounds(&partition_of("t")).await.unwrap(),
+        Bounds { first: Offset::ZERO, next: Offset(3) }
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

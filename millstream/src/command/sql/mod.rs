@@ -1,56 +1,41 @@
 //! `millstream sql`: ask once, from the command line, a file, or standard input.
+//!
+//! `source` finds who answers (`here` or `remote`); what is printed does not depend on it.
 
-mod waiting;
+mod failure;
+mod here;
+mod remote;
+mod source;
 
-use super::{note, quoted};
+use super::note;
 use crate::cli::{Format as FormatOption, Sql};
-use crate::directory::Directory;
-use crate::telemetry::chain;
-use anyhow::{Context, ensure};
-use millstream_query::{Format, Layout, Limits, PrintError, QueryError, Session, print, split};
-use std::io::{IsTerminal, Read};
-use std::path::Path;
+use anyhow::Context;
+use failure::Failure;
+use millstream_query::server::SQL_BYTES_MAX;
+use millstream_query::{Footer, Format, Layout, Printer, split};
+use source::Source;
+use std::io::{ErrorKind, IsTerminal, Read};
 use std::process::ExitCode;
+use std::time::Instant;
 
 /// Answers each statement in turn; the first that fails ends it with exit code 1.
 pub(super) async fn run(options: Sql) -> anyhow::Result<ExitCode> {
     let text = read_text(&options)?;
-    let directory = Directory::new(options.place.data);
-    let settings = directory.settings(options.place.config.as_deref())?;
-    // With the log on Kafka and the buckets in a store, nothing lies in it.
-    if directory.holds_data(&settings) {
-        check_directory(directory.path())?;
+    let source = Source::find(&options).await?;
+    let answered = answer_all(&source, &text, format(options.format)).await;
+    if let Some(lacking) = source.lacking() {
+        note(lacking)?;
     }
-    let lakehouse = directory.lakehouse(&settings)?;
-    let session = Session::open(&lakehouse, Limits::default()).await.context("failed to start a session")?;
-    // Counted before the question is asked: what is committed in between is in the answer and was announced, never the other way round.
-    let waiting = waiting::count(&directory, &settings, &lakehouse.ingestion).await;
-    let answered = answer_all(&session, &text, format(options.format)).await;
-    match waiting {
-        Ok(Some(waiting)) => note(&waiting)?,
-        Ok(None) => {}
-        // The files can be asked whatever is the matter with the log.
-        Err(error) => note(&format!("what is not in files yet could not be counted: {}", chain(&error)))?,
-    }
+    let closed = source.close().await;
     match answered {
-        Ok(()) => Ok(ExitCode::SUCCESS),
-        Err(PrintError::Query(error)) => {
+        Ok(()) => closed.map(|()| ExitCode::SUCCESS),
+        Err(Failure::Query(error)) => {
             note(&error.render(&text, std::io::stderr().is_terminal()))?;
             Ok(ExitCode::FAILURE)
         }
-        Err(error) => Err(error.into()),
+        Err(Failure::Output(error)) => Err(error).context("failed to write the answer"),
+        Err(Failure::Other(error)) => Err(error),
     }
-}
-
-fn check_directory(path: &Path) -> anyhow::Result<()> {
-    let shown = path.display();
-    ensure!(!path.exists() || path.is_dir(), "{shown} is not a directory; name a data directory with --data");
-    let up = quoted(path);
-    ensure!(
-        path.is_dir(),
-        "there is no data directory {shown}; name it with --data, or make it with `millstream up --data {up}`"
-    );
-    Ok(())
 }
 
 fn read_text(options: &Sql) -> anyhow::Result<String> {
@@ -71,20 +56,38 @@ fn read_text(options: &Sql) -> anyhow::Result<String> {
     }
 }
 
-async fn answer_all(session: &Session, text: &str, format: Format) -> Result<(), PrintError> {
-    let mut out = std::io::stdout();
+async fn answer_all(source: &Source, text: &str, format: Format) -> Result<(), Failure> {
     for piece in split(text)? {
-        let located = |error: QueryError| error.in_piece(&piece);
-        let answer = session.query(piece.sql).await.map_err(located)?;
-        let footer = print(answer, format, layout(), &mut out).await.map_err(|error| match error {
-            PrintError::Query(error) => PrintError::Query(located(error)),
-            PrintError::Output(error) => PrintError::Output(error),
-        })?;
-        if format == Format::Box {
-            note(&footer)?;
+        let located = |failure| match failure {
+            Failure::Query(error) => Failure::Query(error.in_piece(&piece)),
+            other => other,
+        };
+        match answer(source, piece.sql, format).await.map_err(located) {
+            Ok(footer) if format == Format::Box => note(&footer)?,
+            Ok(_) => {}
+            // Nobody reads on: what follows is not even asked.
+            Err(Failure::Output(error)) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+            Err(failure) => return Err(failure),
         }
     }
     Ok(())
+}
+
+async fn answer(source: &Source, sql: &str, format: Format) -> Result<Footer, Failure> {
+    let started = Instant::now();
+    if sql.len() > SQL_BYTES_MAX {
+        let (length, most) = (sql.len(), SQL_BYTES_MAX);
+        let why = anyhow::anyhow!("the statement has {length} bytes, and {most} are what one may have");
+        return Err(why.into());
+    }
+    let mut rows = source.ask(sql).await?;
+    let mut out = std::io::stdout();
+    let mut printer = Printer::new(format, layout(), rows.schema(), &mut out);
+    while let Some(batch) = rows.next().await? {
+        printer.write(&batch)?;
+    }
+    printer.end()?;
+    Ok(Footer::new(printer.count(), started.elapsed(), rows.metrics()))
 }
 
 fn layout() -> Layout {

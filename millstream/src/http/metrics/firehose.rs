@@ -2,8 +2,10 @@
 
 use super::family::{Family, label};
 use crate::pipeline::Observed;
+use millstream_model::name::Partition;
 use millstream_model::time::Micros;
-use millstream_transform::firehose::{Incidents, Phase, Status, Totals};
+use millstream_transform::firehose::{Incidents, PartitionTotals, Phase, Status, Totals};
+use std::collections::BTreeSet;
 use std::ops::Deref;
 
 /// What a worker may be doing, in the words of the label `phase`.
@@ -25,6 +27,7 @@ pub(super) fn families(observed: &Observed, now: Micros) -> Vec<Family> {
         .collect();
     let mut families = vec![phases(&statuses), mismatches(&statuses)];
     families.extend(positions(&statuses, now));
+    families.extend(in_flight(&statuses));
     families.extend(by_partition(&statuses));
     families.extend(totals(&statuses));
     families.extend(incidents(&statuses));
@@ -88,23 +91,68 @@ fn positions(statuses: &[(&str, Status)], now: Micros) -> [Family; 5] {
     [owned, lag, freshness, committed, end]
 }
 
-fn by_partition(statuses: &[(&str, Status)]) -> [Family; 4] {
-    let mut messages =
-        Family::counter("millstream_firehose_messages", "Messages whose outcome was committed");
-    let mut rows = Family::counter("millstream_firehose_committed_rows", "Readings committed to tables");
-    let mut quarantined = Family::counter("millstream_firehose_quarantined_messages", "Messages quarantined");
-    let mut dropped =
-        Family::counter("millstream_firehose_dropped_messages", "Messages that gave no reading on purpose");
+/// What was read of the partitions that are owned here and is not committed yet.
+fn in_flight(statuses: &[(&str, Status)]) -> [Family; 2] {
+    let mut messages = Family::gauge(
+        "millstream_firehose_in_flight_messages",
+        "Messages that were read from the log and are not committed yet",
+    );
+    let mut bytes =
+        Family::gauge("millstream_firehose_in_flight_bytes", "Bytes of the payloads of these messages");
     for (stream, status) in statuses {
-        for (partition, totals) in &status.by_partition {
+        for partition in status.partitions.keys() {
+            let held = status.in_flight.get(partition).copied().unwrap_or_default();
             let labels = || [label("stream", stream), label("partition", partition.0)];
-            messages.count(labels(), totals.messages);
-            rows.count(labels(), totals.readings);
-            quarantined.count(labels(), totals.quarantined);
-            dropped.count(labels(), totals.dropped);
+            messages.count(labels(), held.messages);
+            bytes.count(labels(), held.bytes);
         }
     }
-    [messages, rows, quarantined, dropped]
+    [messages, bytes]
+}
+
+/// What was counted at partitions, of those that were owned here once, too.
+fn by_partition(statuses: &[(&str, Status)]) -> Vec<Family> {
+    let counts = [
+        count(
+            "millstream_firehose_messages",
+            "Messages whose outcome was committed",
+            |totals: &PartitionTotals| totals.messages,
+        ),
+        count("millstream_firehose_message_bytes", "Bytes of the payloads of these messages", |totals| {
+            totals.bytes
+        }),
+        count("millstream_firehose_committed_rows", "Readings committed to tables", |totals| totals.readings),
+        count("millstream_firehose_quarantined_messages", "Messages quarantined", |totals| {
+            totals.quarantined
+        }),
+        count("millstream_firehose_dropped_messages", "Messages that gave no reading on purpose", |totals| {
+            totals.dropped
+        }),
+        count(
+            "millstream_firehose_partition_commits",
+            "Commits that decided about messages of a partition; one that covers several counts for each of them",
+            |totals| totals.commits,
+        ),
+        count(
+            "millstream_firehose_partition_errors",
+            "Steps that failed at a partition, whether or not they were tried again: claiming, reading, looking for its end, trimming",
+            |totals| totals.errors,
+        ),
+    ];
+    let family = |Count { name, help, of }: Count<PartitionTotals>| {
+        let mut family = Family::counter(name, help);
+        for (stream, status) in statuses {
+            // One that is owned and where nothing has happened yet stands at 0, so that its first rise is seen.
+            let seen: BTreeSet<Partition> =
+                status.partitions.keys().chain(status.by_partition.keys()).copied().collect();
+            for partition in seen {
+                let totals = status.by_partition.get(&partition).copied().unwrap_or_default();
+                family.count([label("stream", stream), label("partition", partition.0)], of(&totals));
+            }
+        }
+        family
+    };
+    counts.into_iter().map(family).collect()
 }
 
 /// A number of a status's part.

@@ -9,6 +9,7 @@ mod process;
 mod processor;
 mod sql;
 mod subscriber;
+mod upkeep;
 
 use super::bearer::Bearer;
 use crate::pipeline::Observed;
@@ -59,6 +60,7 @@ fn families(observed: &Observed) -> Vec<Family> {
     families.extend(subscriber::families(observed));
     families.extend(firehose::families(observed, now));
     families.extend(processor::families(observed, now));
+    families.extend(upkeep::families(observed, now));
     families.extend(sql::families(observed));
     families
 }

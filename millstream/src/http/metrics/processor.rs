@@ -23,7 +23,7 @@ pub(super) fn families(observed: &Observed, now: Micros) -> Vec<Family> {
 }
 
 /// How far reports are behind their sources.
-fn behind(status: &Status, now: Micros) -> [Family; 2] {
+fn behind(status: &Status, now: Micros) -> [Family; 3] {
     let mut latest = Family::gauge(
         "millstream_report_source_latest_version",
         "Latest version of a report's source, as of the last look at it",
@@ -32,7 +32,14 @@ fn behind(status: &Status, now: Micros) -> [Family; 2] {
         "millstream_report_since_current_seconds",
         "Time since a report was last seen to show the latest version of its sources",
     );
+    let mut mark = Family::gauge(
+        "millstream_report_mark_time_seconds",
+        "Of a report that waits for completeness: the event time before which its sources are complete, in seconds since 1970",
+    );
     for (name, report) in &status.reports {
+        if let Some(until) = report.mark {
+            mark.value([label("report", name)], until.0 as f64 / 1e6);
+        }
         for (table, version) in &report.latest {
             let labels = [label("report", name), label("source", table)];
             latest.count(labels, u64::try_from(*version).unwrap_or_default());
@@ -42,7 +49,7 @@ fn behind(status: &Status, now: Micros) -> [Family; 2] {
             since.value([label("report", name)], age.as_secs_f64());
         }
     }
-    [latest, since]
+    [latest, since, mark]
 }
 
 fn of(status: &Status) -> Vec<Family> {

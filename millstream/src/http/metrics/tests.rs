@@ -2,10 +2,13 @@
 
 use super::{families, text};
 use crate::pipeline::Observed;
+use chrono::{DateTime, Utc};
 use millstream_ingest::gateway::Counters;
+use millstream_lake::upkeep::Extent;
 use millstream_model::name::{Offset, Partition};
 use millstream_model::time::Micros;
-use millstream_transform::firehose::{self, PartitionTotals, Phase, Progress};
+use millstream_transform::firehose::{self, InFlight, PartitionTotals, Phase, Progress};
+use millstream_transform::janitor;
 use millstream_transform::processor::{self, ReportPhase, ReportStatus};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use tokio::sync::watch;
@@ -21,11 +24,16 @@ fn observed() -> Observed {
     };
     let firehose = firehose::Status {
         phase: Phase::Retrying,
-        partitions: BTreeMap::from([(Partition(0), progress)]),
-        by_partition: BTreeMap::from([(
-            Partition(0),
-            PartitionTotals { messages: 5, ..PartitionTotals::default() },
-        )]),
+        partitions: BTreeMap::from([(Partition(0), progress), (Partition(1), progress)]),
+        // The last one is others' by now.
+        by_partition: BTreeMap::from([
+            (
+                Partition(0),
+                PartitionTotals { messages: 5, bytes: 60, commits: 2, ..PartitionTotals::default() },
+            ),
+            (Partition(2), PartitionTotals { errors: 1, ..PartitionTotals::default() }),
+        ]),
+        in_flight: BTreeMap::from([(Partition(0), InFlight { messages: 4, bytes: 48 })]),
         mismatches: BTreeMap::from([("a \"b\"\\\n".to_owned(), 2)]),
         ..firehose::Status::default()
     };
@@ -35,7 +43,20 @@ fn observed() -> Observed {
         sources: BTreeMap::from([("telemetry".to_owned(), 7)]),
         latest: BTreeMap::from([("telemetry".to_owned(), 9)]),
         current_at: Some(Micros(i64::MAX)),
+        mark: Some(Micros(1_700_000_000_500_000)),
         ..ReportStatus::default()
+    };
+    let table = janitor::TableStatus {
+        tended_at: Some(DateTime::<Utc>::MAX_UTC),
+        extent: Extent { files: 12, bytes: 3_000 },
+        totals: janitor::Totals { merged: 60, ..janitor::Totals::default() },
+        last_error: None,
+    };
+    let janitor = janitor::Status {
+        ended_at: Some(DateTime::<Utc>::UNIX_EPOCH),
+        rounds: 2,
+        last_error: None,
+        tables: BTreeMap::from([("telemetry".to_owned(), table)]),
     };
     let reports = BTreeMap::from([("daily".parse().unwrap(), report)]);
     let mut observed = Observed::nothing();
@@ -45,11 +66,13 @@ fn observed() -> Observed {
     observed.subscribers.insert(seen("plant"), watch::Sender::default().subscribe());
     observed.firehoses.insert(seen("telemetry"), watch::Sender::new(firehose).subscribe());
     observed.processor = Some(watch::Sender::new(processor::Status { reports }).subscribe());
+    observed.janitors.insert("ingestion", watch::Sender::new(janitor).subscribe());
     observed
 }
 
 /// Endings that say what a number counts, and those that say its unit, which is always the base one.
-const COUNTED: [&str; 18] = [
+const COUNTED: [&str; 19] = [
+    "checkpoints",
     "connections",
     "messages",
     "rows",
@@ -121,12 +144,29 @@ fn the_text_is_what_prometheus_reads() {
     has("millstream_firehose_lag_messages{stream=\"telemetry\",partition=\"0\"} 4.0");
     has("millstream_firehose_freshness_seconds{stream=\"telemetry\",partition=\"0\"} 0.0");
     has("millstream_firehose_messages_total{stream=\"telemetry\",partition=\"0\"} 5.0");
+    for (name, partition, value) in [
+        ("message_bytes_total", 0, "60.0"),
+        ("partition_commits_total", 0, "2.0"),
+        ("partition_commits_total", 1, "0.0"),
+        ("partition_errors_total", 2, "1.0"),
+        ("in_flight_messages", 0, "4.0"),
+        ("in_flight_bytes", 0, "48.0"),
+        ("in_flight_bytes", 1, "0.0"),
+    ] {
+        has(&format!("millstream_firehose_{name}{{stream=\"telemetry\",partition=\"{partition}\"}} {value}"));
+    }
+    assert!(!text.contains("in_flight_bytes{stream=\"telemetry\",partition=\"2\"}"), "it is not owned here");
     has("millstream_firehose_phase{stream=\"telemetry\",phase=\"retrying\"} 1.0");
     has("millstream_firehose_phase{stream=\"telemetry\",phase=\"running\"} 0.0");
     has("millstream_firehose_mismatches_total{stream=\"telemetry\",column=\"a \\\"b\\\"\\\\\\n\"} 2.0");
     has("millstream_report_source_version{report=\"daily\",source=\"telemetry\"} 7.0");
     has("millstream_report_source_latest_version{report=\"daily\",source=\"telemetry\"} 9.0");
     has("millstream_report_since_current_seconds{report=\"daily\"} 0.0");
+    has("millstream_report_mark_time_seconds{report=\"daily\"} 1700000000.5");
+    has("millstream_upkeep_runs_total{bucket=\"ingestion\"} 2.0");
+    has("millstream_table_files{bucket=\"ingestion\",table=\"telemetry\"} 12.0");
+    has("millstream_upkeep_merged_files_total{bucket=\"ingestion\",table=\"telemetry\"} 60.0");
+    has("millstream_upkeep_since_success_seconds{bucket=\"ingestion\",table=\"telemetry\"} 0.0");
     has("millstream_stage_ready{stage=\"firehose\"} 0.0");
     has("millstream_gateway_acknowledged_messages_total 0.0");
 }

@@ -2,7 +2,7 @@
 
 use super::{
     ARRIVAL, ColumnType, Decoder, InputSchema, Micros, Misfit, PARTITION, Partition, Range, arrival, check,
-    check_in, coherent, decode, decoder, outcome, required, stored, stream, with,
+    check_in, coherent, column, decode, decoder, outcome, required, stored, stream, with,
 };
 use crate::quarantine::{quarantine_batch, quarantine_schema, unrouted};
 use arrow::array::AsArray;
@@ -73,16 +73,30 @@ fn a_required_field_is_always_strict() {
 
 #[test]
 fn a_strict_stream_quarantines_what_does_not_fit() {
-    let strict = || with(|stream| stream.on_mismatch = Misfit::Quarantine);
+    let strict = || {
+        with(|stream| {
+            stream.on_mismatch = Misfit::Quarantine;
+            stream.columns = vec![column("a", ColumnType::Double)];
+        })
+    };
     check_in(strict(), r#"[{"a":1},{"a":"x"}]"#, "!type_mismatch");
     check_in(strict(), r#"{"a":1e400}"#, "!not_finite");
     check_in(strict(), r#"{"a":9007199254740993}"#, "!not_exact");
     check_in(strict(), r#"{"a b":1,"_c":2}"#, r#"_extra={"a b":1,"_c":2}"#);
+    // What was learned says nothing of what others may send.
+    check_in(
+        strict(),
+        r#"[{"b":1},{"b":"x"},{"b":1e400}]"#,
+        r#"b=1.0 | _extra={"b":"x"} | _extra={"b":1e400}"#,
+    );
 }
 
 #[test]
 fn a_quarantined_message_leaves_nothing_behind() {
-    let strict = with(|stream| stream.on_mismatch = Misfit::Quarantine);
+    let strict = with(|stream| {
+        stream.on_mismatch = Misfit::Quarantine;
+        stream.columns = vec![column("a", ColumnType::Double)];
+    });
     let decoded = decode(
         strict,
         &[

@@ -10,6 +10,7 @@ use crate::simulation::crash::CrashStore;
 use crate::simulation::memory_log::MemoryLog;
 use crate::simulation::world::{Fate, START, World, origins, stream};
 use chrono::Utc;
+use millstream_lake::ledger::passed_app;
 use millstream_lake::{Operation, Plan};
 use millstream_log::Log;
 use millstream_model::name::{LogTopic, Offset, Partition, QUARANTINE, TopicPartition};
@@ -131,6 +132,20 @@ async fn it_is_accepted_once_a_run() {
     let ended = tasks.join_next().await.unwrap().unwrap();
     assert!(matches!(ended, Err(FirehoseError::Gap { .. })), "{ended:?}");
     assert_eq!(listed(&world).await, []);
+}
+
+/// Reports wait for it: what comes of the other log is no reason to expect earlier readings.
+#[tokio::test(start_paused = true)]
+async fn event_time_goes_on_in_a_new_epoch_from_where_it_was() {
+    let mut world = one(57, 6).await;
+    drain(&world).await.unwrap();
+    world.log.recreate();
+    send(&mut world, 2..3).await;
+    accept(&world).await;
+    assert_eq!(epoch(&world).await.as_deref(), Some("1"));
+    let snapshot = table(&world, "telemetry").await.snapshot().await.unwrap();
+    let passed = passed_app("telemetry", &world.topic(), 1, Partition(0));
+    assert_eq!(snapshot.txn(&passed), Some(START + 5_000_000));
 }
 
 /// Both where the other log is shorter than what was committed and where it is longer.

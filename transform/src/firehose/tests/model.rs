@@ -83,7 +83,7 @@ fn may_end(world: &World, ended: &Result<(), FirehoseError>) -> bool {
 
 /// What happens in a history beside what always does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Plain,
     /// A partition of the log is lost.
     Damaged,
@@ -126,7 +126,16 @@ fn move_one(world: &mut World, running: &[Process]) {
 
 /// Lives a history and gives back the world as it is when nobody works any more.
 async fn history(seed: u64, kind: Kind) -> World {
-    let mut world = World::new(seed);
+    watched(World::new(seed), seed, kind, async |_| {}).await
+}
+
+/// Lives a history in this world, and lets somebody look at it after each step.
+pub(super) async fn watched(
+    mut world: World,
+    seed: u64,
+    kind: Kind,
+    mut look: impl AsyncFnMut(&World),
+) -> World {
     if kind == Kind::Damaged {
         (world.partitions, world.log) = (3, MemoryLog::new(3));
     }
@@ -169,8 +178,10 @@ async fn history(seed: u64, kind: Kind) -> World {
                 false
             }
         });
+        look(&world).await;
     }
     world.append(1).await;
+    look(&world).await;
     world.store.heal();
     let last = if world.rng.bool() { running.pop() } else { None };
     drop(running);
@@ -189,12 +200,12 @@ fn paused<T>(future: impl Future<Output = T>) -> T {
         .block_on(future)
 }
 
-fn number(variable: &str, default: u64) -> u64 {
+pub(super) fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).map_or(default, |text| text.parse().unwrap())
 }
 
 /// Lives so many histories of a kind, on all cores.
-fn live<F: Future<Output = ()>>(cases: u64, check: impl Fn(u64) -> F + Sync) {
+pub(super) fn live<F: Future<Output = ()>>(cases: u64, check: impl Fn(u64) -> F + Sync) {
     let first = number("MILLSTREAM_MODEL_SEED", 1);
     println!("{cases} histories from seed {first}");
     let next = AtomicU64::new(first);

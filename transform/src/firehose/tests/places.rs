@@ -1,12 +1,13 @@
 //! What the ledger keeps: the first decision, every partition's place, and the way back when a table begins anew.
 
 use super::{assert_right, decisions, drain, refused, stopped, table, work};
-use crate::firehose::{EPOCH, FirehoseError, ledger};
+use crate::firehose::{EPOCH, FirehoseError};
 use crate::simulation::crash::CrashStore;
 use crate::simulation::memory_log::MemoryLog;
 use crate::simulation::world::{Fate, SMALL_FILES, World, origins, rows, stream};
 use arrow::array::AsArray;
 use futures::TryStreamExt;
+use millstream_lake::ledger::app;
 use millstream_lake::{Operation, Plan};
 use millstream_model::column::{Column, ColumnType};
 use millstream_model::name::{Partition, QUARANTINE};
@@ -20,7 +21,8 @@ use std::sync::Arc;
 async fn half_decided(on_mismatch: Misfit) -> World {
     for calls in 0..1000 {
         let mut world = World::new(30);
-        world.stream = Arc::new(Stream { on_mismatch, ..stream(SMALL_FILES) });
+        let temp = Column { name: "temp".to_owned(), kind: ColumnType::Double, required: false };
+        world.stream = Arc::new(Stream { on_mismatch, columns: vec![temp], ..stream(SMALL_FILES) });
         world.send("d1", r#"{"temp":1}"#, 0, Fate::Readings(1)).await;
         world.send("d1", r#"{"temp":"x"}"#, 1, Fate::Quarantined).await;
         let store = CrashStore::new(Arc::clone(&world.store) as _, calls, true);
@@ -117,11 +119,14 @@ async fn every_commit_says_where_all_partitions_stand() {
     assert_eq!(decisions(&world).await.last().unwrap().ranges.len(), 1);
     let mut expected = BTreeMap::new();
     for (partition, offset) in world.fates.keys() {
-        expected.insert(ledger::app("telemetry", &world.topic(), 0, *partition), offset.0);
+        expected.insert(app("telemetry", &world.topic(), 0, *partition), offset.0);
     }
     let ledger = table(&world, "telemetry").await;
     let latest = ledger.snapshot().await.unwrap().version();
-    assert_eq!(ledger.commit_info(latest).await.unwrap().txns, expected);
+    let mut said = ledger.commit_info(latest).await.unwrap().txns;
+    // How far each has passed in event time is said beside that.
+    said.retain(|name, _| !name.ends_with("/time"));
+    assert_eq!(said, expected);
 }
 
 #[tokio::test(start_paused = true)]

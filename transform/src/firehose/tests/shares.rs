@@ -1,19 +1,20 @@
 //! Workers that share a log topic out: each commits its own part, and whoever comes next finishes what any of them left.
 
 use super::{assert_right, claim, drain, read, stopped, table, work};
+use crate::firehose::Closed;
 use crate::firehose::commit::flush;
-use crate::firehose::decision::Decision;
 use crate::firehose::ledger::last_decisions;
-use crate::firehose::status::{Closed, Phase, Status};
+use crate::firehose::status::{InFlight, Phase, Status};
 use crate::firehose::work::{Step, Work};
 use crate::simulation::crash::CrashStore;
 use crate::simulation::memory_log::MemoryLog;
 use crate::simulation::world::{Fate, World, origins, stream};
 use millstream_lake::Bucket;
+use millstream_lake::ledger::Decision;
 use millstream_log::Log;
-use millstream_model::name::{QUARANTINE, TopicPartition};
+use millstream_model::name::{Partition, QUARANTINE, TopicPartition};
 use millstream_model::stream::CloseRule;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -186,9 +187,15 @@ async fn what_is_given_up_is_committed_before_others_get_it() {
     // Long enough to read, and too short for the files to close.
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(seen.borrow().partitions.values().map(|progress| progress.lag()).sum::<u64>(), 2);
+    let held = seen.borrow().in_flight.clone();
+    let one = InFlight { messages: 1, bytes: 7 };
+    assert_eq!(held, BTreeMap::from([(Partition(0), one), (Partition(1), one)]));
     deal.send_replace(vec![1, 2]);
     seen.wait_for(owns(&[1, 2])).await.unwrap();
     let status = seen.borrow().clone();
+    for totals in status.by_partition.values() {
+        assert_eq!((totals.commits, totals.messages, totals.bytes, totals.errors), (1, 1, 7, 0));
+    }
     assert_eq!(status.last_commit.map(|commit| commit.closed), Some(Closed::Rebalance));
     assert_eq!((status.incidents.rebalances, status.by_partition.len()), (1, 2));
     deal.send_replace(Vec::new());

@@ -6,7 +6,8 @@ use millstream_model::record::Record;
 /// A short digest of a record: of its key, its value and when it was received, each with its length so that they cannot run into each other.
 ///
 /// Against a log that was recreated or mixed up, not against forgery: 32 bits of CRC32C do.
-pub(crate) fn fingerprint(record: &Record) -> String {
+#[must_use]
+pub fn fingerprint(record: &Record) -> String {
     let received_at = record
         .headers
         .iter()

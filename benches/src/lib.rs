@@ -1,0 +1,13 @@
+//! What the benchmarks beside this folder share: the program as a process, a device, a client for SQL, and the figures that are printed.
+//!
+//! A benchmark says what it measured and with which settings. It never judges a time: what is fast enough is for the reader, and differs by machine.
+
+mod device;
+mod figures;
+mod program;
+mod sql;
+
+pub use device::{Acks, Device};
+pub use figures::{Figures, machine, print};
+pub use program::Program;
+pub use sql::SqlClient;

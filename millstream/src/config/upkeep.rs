@@ -1,0 +1,106 @@
+//! How the tables are looked after.
+
+use super::problem::Problem;
+use super::raw::RawUpkeep;
+use super::value::{Size, Span, Term};
+use millstream_lake::upkeep::{Keep, Rules, SAFE_AGE_MIN};
+use millstream_model::name::QUARANTINE;
+use millstream_model::stream::{DatePartition, Stream};
+use std::sync::Arc;
+use std::time::Duration;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// Ten files of a minute: two of them make one tier of files that are merged.
+const EVERY: Duration = Duration::from_secs(10 * 60);
+/// What a reader likes to scan at once.
+const TARGET_SIZE: u64 = 128 << 20;
+/// As long as Delta's other writers keep files of past versions.
+const SAFE_AGE: Duration = Duration::from_secs(7 * DAY.as_secs());
+/// As long as Delta's other writers keep their log.
+const LOG_KEEP: Duration = Duration::from_secs(30 * DAY.as_secs());
+
+/// How the tables are looked after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Upkeep {
+    /// How often it is looked whether there is something to do; `None`: only by `maintain`.
+    pub(crate) every: Option<Duration>,
+    /// For how long quarantined messages are kept; `None`: for ever.
+    pub(crate) quarantine_keep: Option<Duration>,
+    /// What holds for every table.
+    rules: Rules,
+}
+
+impl Upkeep {
+    /// How a table of the ingestion bucket is looked after.
+    pub(crate) fn ingestion(&self, table: &str, streams: &[Arc<Stream>]) -> Rules {
+        let keep = match streams.iter().find(|stream| stream.name.as_str() == table) {
+            Some(stream) => stream.keep.map(|time| Keep { time, date: stream.date }),
+            None if table == QUARANTINE => {
+                self.quarantine_keep.map(|time| Keep { time, date: DatePartition::Day })
+            }
+            None => None,
+        };
+        Rules { keep, ..self.rules }
+    }
+
+    /// How a table of the reporting bucket is looked after: a report keeps what its source does not any more.
+    pub(crate) fn reporting(&self) -> Rules {
+        self.rules
+    }
+}
+
+/// Checks `[upkeep]`.
+pub(super) fn check_upkeep(raw: RawUpkeep, problems: &mut Vec<Problem>) -> Upkeep {
+    let every = raw.every.map_or(Some(EVERY), |term| term.0);
+    if every.is_some_and(|every| every < Duration::from_secs(1)) {
+        problems.push(
+            Problem::new("upkeep.every", "must be at least 1s")
+                .hint("write \"\" to leave it to `millstream maintain`"),
+        );
+    }
+    let Size(target_size) = raw.target_size.unwrap_or(Size(TARGET_SIZE));
+    if !((1 << 20)..=(4 << 30)).contains(&target_size) {
+        problems.push(Problem::new("upkeep.target_size", "must be from 1MiB to 4GiB"));
+    }
+    let safe_age = raw.safe_age.map_or(SAFE_AGE, |Span(span)| span);
+    if safe_age < SAFE_AGE_MIN {
+        problems.push(
+            Problem::new(
+                "upkeep.safe_age",
+                format!("must be at least {}", humantime::format_duration(SAFE_AGE_MIN)),
+            )
+            .hint(
+                "files that are younger may belong to a query that runs, or to a commit that is on its way",
+            ),
+        );
+    }
+    let log_keep = raw.log_keep.map_or(LOG_KEEP.max(safe_age), |Span(span)| span);
+    if log_keep < safe_age {
+        problems.push(
+            Problem::new("upkeep.log_keep", "must be at least safe_age")
+                .hint("a version whose files are kept needs its commits, too"),
+        );
+    }
+    Upkeep {
+        every,
+        quarantine_keep: check_keep("upkeep.quarantine_keep", raw.quarantine_keep, problems),
+        rules: Rules {
+            target_size: raw.compact.unwrap_or(true).then_some(target_size),
+            safe_age,
+            log_keep,
+            keep: None,
+        },
+    }
+}
+
+/// For how long the rows of a table are kept.
+pub(super) fn check_keep(key: &str, term: Option<Term>, problems: &mut Vec<Problem>) -> Option<Duration> {
+    let keep = term?.0?;
+    if keep < DAY {
+        problems.push(
+            Problem::new(key, "must be at least 1d")
+                .hint("rows leave by whole dates; \"\" keeps them for ever"),
+        );
+    }
+    Some(keep)
+}

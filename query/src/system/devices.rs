@@ -1,0 +1,125 @@
+//! `system.devices`: when each device was first and last heard of, how much it sent, what is missing, and how wrong its clock is.
+//!
+//! It is asked of the streams' own tables, with what waits in the log. Only the columns that the query reads are computed: gaps need all readings in their order,
+//! the others one pass over two or three narrow columns.
+
+use super::definition::Kind::{Count, Instant, Number, Text};
+use super::definition::{Ask, Column, Contents, Definition, column};
+use super::question::Question;
+use super::surroundings::{Place, Surroundings, external};
+use arrow::datatypes::Schema;
+use datafusion::error::Result;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use millstream_lake::ledger;
+use millstream_model::column::reserved;
+use std::collections::BTreeMap;
+
+const COLUMNS: [Column; 9] = [
+    column("stream", Text, "the stream"),
+    column("device_id", Text, "the device"),
+    column("first_seen", Instant, "when its first reading came"),
+    column("last_seen", Instant, "when its last reading came"),
+    column("last_ts", Instant, "its latest event time"),
+    column("readings", Count, "how many readings it sent"),
+    column(
+        "missing",
+        Count,
+        "how many numbers its sequence leaves out, as the stream's `sequence` counts: a number that is smaller than the one before is a restart, an equal one a repetition; null where the stream names no sequence",
+    ),
+    column(
+        "restarts",
+        Count,
+        "how often its sequence began at a smaller number than the one before; null where the stream names no sequence",
+    ),
+    column(
+        "clock_skew_seconds",
+        Number,
+        "how far its clock is behind, as far as one can tell from here: the least time between event and arrival within the last day, so that what it had kept for later does not count; below zero it is ahead, null if nothing came",
+    ),
+];
+
+pub(super) const DEFINITION: Definition =
+    Definition { name: "devices", columns: &COLUMNS, keys: 1, contents: Contents::Question(ask as Ask) };
+
+/// The columns without which a table is not a stream's.
+const NEEDED: [&str; 6] = [
+    reserved::TS,
+    reserved::DEVICE_ID,
+    reserved::PARTITION,
+    reserved::OFFSET,
+    reserved::INDEX,
+    reserved::RECEIVED_AT,
+];
+
+fn ask(surroundings: &Surroundings) -> BoxFuture<'_, Result<Question>> {
+    async move {
+        let mut question = Question { parts: Vec::new(), tables: BTreeMap::new() };
+        for stream in surroundings.reading_names().await? {
+            let Some(table) = surroundings.tables.table(stream).await? else { continue };
+            let schema = table.schema();
+            if !NEEDED.iter().all(|name| schema.field_with_name(name).is_ok()) {
+                continue;
+            }
+            let sequence = surroundings.stream(stream).and_then(|stream| stream.sequence.as_deref());
+            let counted = match sequence.filter(|name| is_numeric(&schema, name)) {
+                Some(column) => Some(Sequence { column, order: order(surroundings, stream).await? }),
+                None => None,
+            };
+            question.parts.push(part(stream, counted));
+            question.tables.insert(stream.to_owned(), table);
+        }
+        Ok(question)
+    }
+    .boxed()
+}
+
+/// A column in which devices count, and the order in which their readings came.
+struct Sequence<'a> {
+    column: &'a str,
+    order: &'static str,
+}
+
+/// The order of the log. A table that went on with another log has offsets of both: there the time of arrival says which came first.
+async fn order(surroundings: &Surroundings, stream: &str) -> Result<&'static str> {
+    let found = surroundings.look(Place::Ingestion, stream).await.map_err(external)?;
+    let is_first_log = found.is_none_or(|(_, snapshot)| ledger::epoch(&snapshot) == Some(0));
+    Ok(if is_first_log { "_partition, _offset, _index" } else { "_received_at, _partition, _offset, _index" })
+}
+
+/// A field that was learned as text counts nothing.
+fn is_numeric(schema: &Schema, column: &str) -> bool {
+    schema.field_with_name(column).is_ok_and(|field| field.data_type().is_numeric())
+}
+
+/// The devices of one stream. Its name is one that needs no quotes.
+fn part(stream: &str, sequence: Option<Sequence<'_>>) -> String {
+    let (missing, restarts, source) = match sequence {
+        None => ("cast(null as bigint)", "cast(null as bigint)", format!("ingestion.{stream}")),
+        Some(sequence) => (
+            "try_cast(coalesce(sum(case when _number > _before + 1 then _number - _before - 1 end), 0) as bigint)",
+            "count(case when _number < _before then 1 end)",
+            numbered(stream, &sequence),
+        ),
+    };
+    format!(
+        "select '{stream}' as stream, device_id, \
+         min(_received_at) as first_seen, max(_received_at) as last_seen, max(ts) as last_ts, \
+         count(*) as readings, {missing} as missing, {restarts} as restarts, \
+         min(case when _received_at >= now() - interval '1 day' \
+             then cast(cast(_received_at as bigint) - cast(ts as bigint) as double) / 1000000 end) as clock_skew_seconds \
+         from {source} group by device_id"
+    )
+}
+
+/// The readings in the order of the log, each with its number and that of the device's reading before it. No column of a stream's own begins with `_`.
+///
+/// Numbers count as doubles, in which all up to 2^53 are exact: so no number that a device may send makes the question fail.
+fn numbered(stream: &str, sequence: &Sequence<'_>) -> String {
+    let (column, order) = (sequence.column.replace('"', "\"\""), sequence.order);
+    format!(
+        "(select _received_at, ts, device_id, cast(\"{column}\" as double) as _number, \
+         lag(cast(\"{column}\" as double)) ignore nulls over (partition by device_id order by {order}) as _before \
+         from ingestion.{stream})"
+    )
+}

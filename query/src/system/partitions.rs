@@ -1,0 +1,268 @@
+//! `system.partitions`: how far each partition of each stream's log topic is committed, and what waits there.
+//!
+//! What is committed comes from the table, which every process can read; what waits comes from the log, where this process has one. Looking makes no topic.
+
+use super::definition::Kind::{Count, Instant, Number, Text};
+use super::definition::{Column, Contents, Definition, column};
+use super::rows::{Rows, count, instant, instant_of_millis, number, text};
+use super::streams::committed_at;
+use super::surroundings::{Found, Place, Surroundings, chain, external};
+use super::wanted::Wanted;
+use datafusion::error::{DataFusionError, Result};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use millstream_lake::{Snapshot, ledger};
+use millstream_log::{Bounds, Log, LogError, ReadLimit};
+use millstream_model::arrival::ArrivalView;
+use millstream_model::name::{LogTopic, Offset, Partition, QUARANTINE, StreamName, TopicPartition, UNROUTED};
+use std::collections::{BTreeSet, HashMap};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::timeout;
+
+/// How long the log may take to say where a partition stands. Who asks for many partitions wants to see those that answer.
+const LOG_WAIT: Duration = Duration::from_secs(5);
+
+/// Partitions that the log is asked about at a time: each may take a connection.
+const ASKED_AT_ONCE: usize = 8;
+
+/// Most of a record that is read to see when it came; a larger one is read whole.
+const RECORD_BYTES: usize = 64 << 10;
+
+const COLUMNS: [Column; 11] = [
+    column("stream", Text, "the stream; `unrouted` for messages that no stream claims"),
+    column("log_topic", Text, "its topic of the log"),
+    column("partition", Count, "the partition"),
+    column(
+        "first_offset",
+        Count,
+        "the oldest offset that the log still has; null, as all that comes from the log, where this process has no log or it does not answer",
+    ),
+    column(
+        "committed_offset",
+        Count,
+        "the last offset that has an outcome in the tables; null while none has",
+    ),
+    column("next_offset", Count, "the offset that the next message will get"),
+    column("lag_messages", Count, "how many messages have no outcome in the tables yet"),
+    column("waiting_seconds", Number, "how long the oldest of those has waited; 0 if none waits"),
+    column(
+        "last_commit",
+        Instant,
+        "when the commit was made that last decided about the partition; null where that commit was cleaned away",
+    ),
+    column("newest_ts", Instant, "the latest event time of its committed readings, as far as commits say"),
+    column("problem", Text, "why the table or the log could not be asked; null if they could"),
+];
+
+pub(super) const DEFINITION: Definition =
+    Definition { name: "partitions", columns: &COLUMNS, keys: 1, contents: Contents::Listing(rows) };
+
+fn rows<'a>(
+    surroundings: &'a Surroundings,
+    wanted: &'a Wanted,
+    rows: &'a mut Rows,
+) -> BoxFuture<'a, Result<()>> {
+    async move {
+        let mut names: Vec<&str> = surroundings.stream_names().await?.into_iter().collect();
+        names.push(UNROUTED);
+        for name in names {
+            if wanted.about([name])? {
+                push(surroundings, wanted, name, rows).await?;
+            }
+        }
+        Ok(())
+    }
+    .boxed()
+}
+
+async fn push(surroundings: &Surroundings, wanted: &Wanted, name: &str, rows: &mut Rows) -> Result<()> {
+    // A table that could not be a stream's has no topic.
+    let Ok(topic) = name.parse::<StreamName>().map(|name| name.log_topic()) else { return Ok(()) };
+    let table = if name == UNROUTED { QUARANTINE } else { name };
+    // The table before the log: so what is committed meanwhile seems to wait, and nothing is committed that is not in the log.
+    let (found, unread) = match surroundings.look(Place::Ingestion, table).await {
+        Ok(found) => (found, None),
+        Err(error) => (None, Some(chain(&error))),
+    };
+    let (partitions, silent) = partitions(surroundings, &topic, &found).await;
+    let problem = unread.or(silent);
+    let committed_at = match &found {
+        Some((table, snapshot)) if wanted.reads(["last_commit"]) => {
+            commit_times(table, snapshot, &partitions).await?
+        }
+        _ => HashMap::new(),
+    };
+    let snapshot = found.as_ref().map(|(_, snapshot)| snapshot.as_ref());
+    let states = stream::iter(partitions).map(|partition| async move {
+        let committed = snapshot.and_then(|snapshot| ledger::committed(snapshot, &partition));
+        let standing = standing(surroundings, wanted, &partition, committed).await;
+        (partition, committed, standing)
+    });
+    let states: Vec<_> = states.buffered(ASKED_AT_ONCE).collect().await;
+    for (partition, committed, standing) in states {
+        let Standing { bounds, waiting, problem: own_problem } = standing;
+        rows.push([
+            text(Some(name)),
+            text(Some(topic.as_str())),
+            count(Some(i64::from(partition.partition.0))),
+            count(bounds.map(|bounds| bounds.first.0)),
+            count(committed.map(|offset| offset.0)),
+            count(bounds.map(|bounds| bounds.next.0)),
+            count(bounds.map(|bounds| lag(bounds, committed))),
+            number(waiting),
+            instant_of_millis(committed_at.get(&partition.partition).copied().unwrap_or(0)),
+            instant(snapshot.and_then(|snapshot| passed(snapshot, &partition))),
+            text(own_problem.or_else(|| problem.clone())),
+        ])?;
+    }
+    Ok(())
+}
+
+/// The partitions that the table or the log knows, and why the log could not say.
+async fn partitions(
+    surroundings: &Surroundings,
+    topic: &LogTopic,
+    found: &Found,
+) -> (Vec<TopicPartition>, Option<String>) {
+    let mut numbers = BTreeSet::new();
+    if let Some((_, snapshot)) = found {
+        let epoch = ledger::epoch(snapshot);
+        let current = ledger::apps(snapshot, topic).filter(|app| Some(app.epoch) == epoch);
+        numbers.extend(current.map(|app| app.partition));
+    }
+    let mut problem = None;
+    if let Some(log) = &surroundings.log {
+        match answered(log.existing(topic)).await {
+            Ok(partitions) => {
+                numbers.extend(partitions.into_iter().flatten().map(|partition| partition.partition));
+            }
+            Err(why) => problem = Some(why),
+        }
+    }
+    let partition = |partition| TopicPartition { topic: topic.clone(), partition };
+    (numbers.into_iter().map(partition).collect(), problem)
+}
+
+/// When each partition's last commit was made, in milliseconds since 1970.
+async fn commit_times(
+    table: &millstream_lake::Table,
+    snapshot: &Snapshot,
+    partitions: &[TopicPartition],
+) -> Result<HashMap<Partition, i64>> {
+    let Some(epoch) = ledger::epoch(snapshot) else { return Ok(HashMap::new()) };
+    let app = |partition: &TopicPartition| {
+        ledger::app(snapshot.table(), &partition.topic, epoch, partition.partition)
+    };
+    let apps: Vec<(Partition, String)> =
+        partitions.iter().map(|partition| (partition.partition, app(partition))).collect();
+    let names: Vec<&str> = apps.iter().map(|(_, app)| app.as_str()).collect();
+    let versions = table.versions_of_txns(&names).await.map_err(external)?;
+    let distinct: BTreeSet<i64> = versions.values().copied().collect();
+    let times = stream::iter(distinct).map(|version| async move {
+        Ok::<_, DataFusionError>((version, committed_at(table, version).await?))
+    });
+    let times: HashMap<i64, i64> = times.buffered(ASKED_AT_ONCE).try_collect().await?;
+    let time = |app: &str| times.get(versions.get(app)?).copied();
+    Ok(apps.iter().filter_map(|(partition, app)| Some((*partition, time(app)?))).collect())
+}
+
+fn passed(snapshot: &Snapshot, partition: &TopicPartition) -> Option<i64> {
+    let epoch = ledger::epoch(snapshot)?;
+    snapshot.txn(&ledger::passed_app(snapshot.table(), &partition.topic, epoch, partition.partition))
+}
+
+/// Where a partition of the log stands, as far as it was asked and says so.
+#[derive(Debug, Default)]
+struct Standing {
+    bounds: Option<Bounds>,
+    /// How long the oldest message without an outcome has waited, in seconds.
+    waiting: Option<f64>,
+    /// Why the log could not say.
+    problem: Option<String>,
+}
+
+async fn standing(
+    surroundings: &Surroundings,
+    wanted: &Wanted,
+    partition: &TopicPartition,
+    committed: Option<Offset>,
+) -> Standing {
+    let mut standing = Standing::default();
+    let of_the_log = ["first_offset", "next_offset", "lag_messages", "waiting_seconds", "problem"];
+    let Some(log) = surroundings.log.as_ref().filter(|_| wanted.reads(of_the_log)) else { return standing };
+    let bounds = match answered(log.bounds(partition)).await {
+        Ok(bounds) => bounds,
+        Err(problem) => return Standing { problem: Some(problem), ..standing },
+    };
+    standing.bounds = Some(bounds);
+    if lag(bounds, committed) == 0 {
+        standing.waiting = Some(0.0);
+    } else if wanted.reads(["waiting_seconds"]) {
+        match answered(waiting(log.as_ref(), partition, bounds.first.max(after(committed)))).await {
+            Ok(waiting) => standing.waiting = waiting,
+            Err(problem) => standing.problem = Some(problem),
+        }
+    }
+    standing
+}
+
+/// The offset after the last one that has an outcome.
+fn after(committed: Option<Offset>) -> Offset {
+    committed.map_or(Offset::ZERO, Offset::next)
+}
+
+/// How many messages have no outcome yet. What was trimmed before the first commit never gets one.
+fn lag(bounds: Bounds, committed: Option<Offset>) -> i64 {
+    bounds.next.0.saturating_sub(after(committed).max(bounds.first).0).max(0)
+}
+
+/// How long the record at an offset has waited, in seconds.
+async fn waiting(log: &dyn Log, partition: &TopicPartition, from: Offset) -> Result<Option<f64>, LogError> {
+    let read = async {
+        let mut reader = log.reader(partition, from).await?;
+        reader.next(ReadLimit { records: 1, bytes: RECORD_BYTES }).await
+    };
+    match read.await {
+        Ok(records) => {
+            let received_at = records.first().and_then(|stored| ArrivalView(&stored.record).received_at());
+            let waited = received_at.map(|received_at| now_micros().saturating_sub(received_at.0).max(0));
+            Ok(waited.map(|micros| Duration::from_micros(micros.unsigned_abs()).as_secs_f64()))
+        }
+        // It was committed and forgotten meanwhile.
+        Err(LogError::Trimmed { .. }) => Ok(Some(0.0)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Microseconds since 1970.
+fn now_micros() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+async fn answered<T>(asked: impl Future<Output = Result<T, LogError>>) -> Result<T, String> {
+    match timeout(LOG_WAIT, asked).await {
+        Ok(answer) => answer.map_err(|error| chain(&error)),
+        Err(_) => Err(format!("the log did not answer within {LOG_WAIT:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_trimmed_before_the_first_commit_does_not_wait() {
+        let check = |first, next, committed: Option<i64>, expected| {
+            let bounds = Bounds { first: Offset(first), next: Offset(next) };
+            assert_eq!(lag(bounds, committed.map(Offset)), expected);
+        };
+        check(0, 0, None, 0);
+        check(0, 7, None, 7);
+        check(5, 7, None, 2);
+        check(4, 7, Some(4), 2);
+        check(6, 7, Some(6), 0);
+        // The log was looked at before the commit.
+        check(0, 5, Some(6), 0);
+    }
+}

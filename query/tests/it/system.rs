@@ -1,0 +1,596 @@
+//! The system tables: what they say of a small river, as text, whole.
+
+mod river;
+
+use crate::fixture::csv;
+use millstream_lake::faults::FaultyStore;
+use millstream_lake::ledger::Closed;
+use millstream_lake::{Bucket, Plan, Table, TableDefinition, WriteOptions};
+use millstream_log::Log;
+use millstream_model::name::LogTopic;
+use millstream_model::time::Micros;
+use millstream_query::report::ledger;
+use millstream_query::{
+    Ask, Format, Lakehouse, Layout, Limits, QueryErrorKind, ReportNote, ReportState, Session, TailUse,
+};
+use object_store::ObjectStoreExt;
+use river::{MIDNIGHT, River};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+const SECOND: i64 = 1_000_000;
+
+/// So many seconds after midnight.
+fn at(seconds: i64) -> Micros {
+    Micros(MIDNIGHT.0 + seconds * SECOND)
+}
+
+async fn check(session: &Session, sql: &str, expected: &str) {
+    let found = csv(session, sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    assert_eq!(found.trim_end(), expected.trim_end(), "{sql}");
+}
+
+/// Two flushes: three readings and something that is none, then a reading of the day before with a value that does not fit.
+async fn two_flushes() -> River {
+    let mut river = River::new().await;
+    river.publish("d1", at(10), r#"{"ts": "2026-11-19T00:00:01Z", "temp": 20.5, "seq": 1}"#).await;
+    river.publish("d1", at(20), r#"{"ts": "2026-11-19T00:00:11Z", "temp": 21, "seq": 2}"#).await;
+    river.publish("d2", at(30), "{oops").await;
+    river.publish("d2", at(40), r#"{"ts": "2026-11-19T00:00:31Z", "temp": 3, "seq": 7}"#).await;
+    river.carry(Closed::Age).await;
+    river.publish("d2", at(50), r#"{"ts": "2026-11-18T23:59:59Z", "temp": "cold", "seq": 8}"#).await;
+    river.carry(Closed::Idle).await;
+    river
+}
+
+#[tokio::test]
+async fn streams_say_what_their_tables_hold() {
+    let session = two_flushes().await.session().await;
+    check(
+        &session,
+        "select stream, configured, topics, version, rows, files, bytes > 0 as some, columns, first_date, last_date, keep_days, retired_before, problem \
+         from system.streams",
+        "stream,configured,topics,version,rows,files,some,columns,first_date,last_date,keep_days,retired_before,problem\n\
+         plant,true,plant/{hall}/{device_id},2,4,2,true,12,2026-11-18,2026-11-19,,,",
+    )
+    .await;
+    let sql = "select last_commit > now() - interval '1 hour' as recent from system.streams";
+    check(&session, sql, "recent\ntrue").await;
+}
+
+#[tokio::test]
+async fn a_stream_without_a_table_and_a_table_without_a_stream_are_listed() {
+    let river = River::of(|stream| stream.keep = Some(Duration::from_secs(36 * 3600)), 0).await;
+    let columns = TableDefinition {
+        schema: crate::fixture::telemetry_schema(),
+        partition_by: vec!["date".to_owned()],
+        properties: BTreeMap::new(),
+    };
+    Table::open_or_create(&river.lakehouse.ingestion, "former", &columns).await.unwrap();
+    check(
+        &river.session().await,
+        "select stream, configured, version, rows, files, first_date, keep_days from system.streams order by 1",
+        "stream,configured,version,rows,files,first_date,keep_days\n\
+         former,false,0,0,0,,\n\
+         plant,true,,,,,1.5",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_table_that_cannot_be_read_does_not_hide_the_others() {
+    let river = two_flushes().await;
+    let garbled = "broken/_delta_log/00000000000000000000.json";
+    river.lakehouse.ingestion.store().put(&garbled.into(), "{oops".into()).await.unwrap();
+    let session = river.session().await;
+    check(
+        &session,
+        "select stream, rows, problem like '%broken%' as broken from system.streams order by 1",
+        "stream,rows,broken\nbroken,,true\nplant,4,",
+    )
+    .await;
+    // Who does not ask for it does not meet it.
+    check(&session, "select count(*) as n from system.files where table_name = 'plant'", "n\n2").await;
+    let error = csv(&session, "select count(*) from system.files").await.unwrap_err();
+    assert_eq!(error.kind(), QueryErrorKind::Storage, "{error:?}");
+}
+
+#[tokio::test]
+async fn columns_say_where_they_come_from() {
+    let river =
+        River::of(|stream| stream.transform = Some("select *, temp * 2 as twice from input".to_owned()), 0);
+    let mut river = river.await;
+    river.publish("d1", at(10), r#"{"temp": 20.5, "seq": 1}"#).await;
+    river.carry(Closed::Age).await;
+    let session = river.session().await;
+    check(
+        &session,
+        "select column_name, position, type, origin, required, description from system.columns where table_name = 'plant'",
+        "column_name,position,type,origin,required,description\n\
+         ts,1,timestamp,reserved,false,event time; arrival time where the reading has none\n\
+         device_id,2,string,reserved,false,the device\n\
+         _partition,3,integer,reserved,false,partition of the log\n\
+         _offset,4,long,reserved,false,place in that partition\n\
+         _index,5,integer,reserved,false,\"which reading of its message, from 0\"\n\
+         _received_at,6,timestamp,reserved,false,when the message reached Millstream\n\
+         _topic,7,string,reserved,false,MQTT topic\n\
+         date,8,date,reserved,false,\"day of `ts`, UTC, or the first day of its month: by it the files are split\"\n\
+         temp,9,double,declared,false,\n\
+         hall,10,string,topic,false,\n\
+         seq,11,double,learned,false,\n\
+         twice,12,double,computed,false,\n\
+         _extra,13,string,reserved,false,\"JSON object of what fits no column, as it came\"",
+    )
+    .await;
+    check(
+        &session,
+        "select column_name, type, description from system.columns where table_schema = 'system' and table_name = 'quarantine'",
+        "column_name,type,description\n\
+         stream,string,the stream; null where no stream claims the topic\n\
+         reason,string,the code of the reason\n\
+         messages,long,how many messages\n\
+         first_received,timestamp,when the first of them came\n\
+         last_received,timestamp,when the last of them came",
+    )
+    .await;
+}
+
+/// Also what the documentation says of a column's type is so, and no name of a column needs quotes.
+#[tokio::test]
+async fn every_column_of_the_system_can_be_asked_for_by_its_plain_name() {
+    let session = two_flushes().await.session().await;
+    let sql = "select c.table_name, c.column_name, i.data_type from system.columns c \
+        join information_schema.columns i on i.table_schema = 'system' and i.table_name = c.table_name and i.column_name = c.column_name \
+        where c.table_schema = 'system' order by 1, c.position";
+    let listed = csv(&session, sql).await.unwrap();
+    let counted =
+        csv(&session, "select count(*) as n from system.columns where table_schema = 'system'").await;
+    assert_eq!(counted.unwrap(), format!("n\n{}\n", listed.lines().count() - 1));
+    for line in listed.lines().skip(1) {
+        let mut cells = line.splitn(3, ',');
+        let (table, column, kind) = (cells.next().unwrap(), cells.next().unwrap(), cells.next().unwrap());
+        let sql = format!(
+            "select {column}, arrow_typeof({column}) as kind from system.{table} where {column} = {column} limit 1"
+        );
+        let found = csv(&session, &sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        let is_so = found.lines().count() == 1 || found.trim_end().ends_with(kind);
+        assert!(is_so, "{table}.{column}: {kind} is not {found}");
+    }
+}
+
+#[tokio::test]
+async fn files_say_what_is_in_them() {
+    let session = two_flushes().await.session().await;
+    check(
+        &session,
+        "select table_schema, table_name, date, rows, bytes > 0 as some, min_ts, max_ts, closed, log_topic, ranges, flushes from system.files order by 2, 3",
+        "table_schema,table_name,date,rows,some,min_ts,max_ts,closed,log_topic,ranges,flushes\n\
+         ingestion,plant,2026-11-18,1,true,2026-11-18T23:59:59Z,2026-11-18T23:59:59Z,idle,millstream.plant,0:4-4,1\n\
+         ingestion,plant,2026-11-19,3,true,2026-11-19T00:00:01Z,2026-11-19T00:00:31Z,age,millstream.plant,0:0-3,1\n\
+         ingestion,quarantine,2026-11-19,1,true,,,,,,",
+    )
+    .await;
+    let sql = "select count(*) as n from system.files where path like 'date=2026-11-19/part-%.parquet' and written_at > now() - interval '1 hour'";
+    check(&session, sql, "n\n2").await;
+}
+
+#[tokio::test]
+async fn commits_say_what_they_decided_newest_first() {
+    let session = two_flushes().await.session().await;
+    check(
+        &session,
+        "select table_schema, table_name, version, operation, data_change, schema_change, files_added, files_removed, rows_added, bytes_added > 0 as some, \
+         bytes_removed, log_topic, closed, messages, readings, quarantined, dropped, mismatches from system.commits",
+        "table_schema,table_name,version,operation,data_change,schema_change,files_added,files_removed,rows_added,some,bytes_removed,log_topic,closed,messages,readings,quarantined,dropped,mismatches\n\
+         ingestion,plant,2,WRITE,true,false,1,0,1,true,0,millstream.plant,idle,1,1,0,0,1\n\
+         ingestion,plant,1,WRITE,true,false,1,0,3,true,0,millstream.plant,age,4,3,1,0,0\n\
+         ingestion,plant,0,CREATE TABLE,false,true,0,0,0,false,0,,,,,,,\n\
+         ingestion,quarantine,1,WRITE,true,false,1,0,1,true,0,millstream.plant,age,4,3,1,0,0\n\
+         ingestion,quarantine,0,CREATE TABLE,false,true,0,0,0,false,0,,,,,,,",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn of_very_many_commits_the_newest_are_listed() {
+    let river = two_flushes().await;
+    let table = Table::open(&river.lakehouse.ingestion, "plant").await.unwrap().unwrap();
+    for number in 0..1000 {
+        let plan = Plan { set: BTreeMap::from([("test".to_owned(), number)]), ..Plan::default() };
+        table.commit(plan).await.unwrap();
+    }
+    let sql = "select count(*) as n, min(version) as oldest, max(version) as newest from system.commits where table_name = 'plant'";
+    check(&river.session().await, sql, "n,oldest,newest\n1000,3,1002").await;
+}
+
+#[tokio::test]
+async fn commits_that_were_cleaned_away_end_the_list() {
+    let river = two_flushes().await;
+    let first = "plant/_delta_log/00000000000000000001.json";
+    let session = river.session().await;
+    // The table is open already: so its log may be cleaned behind the version that is known.
+    csv(&session, "select count(*) from system.files").await.unwrap();
+    river.lakehouse.ingestion.store().delete(&first.into()).await.unwrap();
+    check(&session, "select version from system.commits where table_name = 'plant'", "version\n2").await;
+}
+
+/// What a question leaves out by table is not looked at: a busy lake has commits that nobody wants to read.
+#[tokio::test]
+async fn what_is_not_asked_for_is_not_read() {
+    let river = two_flushes().await;
+    let bucket = &river.lakehouse.ingestion;
+    let store = Arc::new(FaultyStore::new(bucket.store()));
+    let counted = Bucket::with_store("ingestion", bucket.url().clone(), Arc::clone(&store) as _);
+    let lakehouse = Lakehouse { ingestion: counted, ..river.lakehouse.clone() };
+    let session = Session::open(&lakehouse, Limits::default()).await.unwrap();
+    let asked = async |sql: &str| {
+        csv(&session, sql).await.unwrap();
+        let before = store.requests();
+        csv(&session, sql).await.unwrap();
+        store.requests() - before
+    };
+    let one =
+        asked("select version from system.commits where table_schema = 'ingestion' and table_name = 'plant'")
+            .await;
+    let both = asked("select version from system.commits").await;
+    let none = asked("select version from system.commits where table_name = 'x' || 'y'").await;
+    // Two more commits, and two requests to see whether the table has changed.
+    assert_eq!(both - one, 2 + 2);
+    assert!(none < one && one < both, "{none} {one} {both}");
+    let without = asked("select stream, committed_offset from system.partitions").await;
+    let with = asked("select stream, last_commit from system.partitions").await;
+    assert!(without < with, "{without} {with}");
+}
+
+#[tokio::test]
+async fn partitions_say_how_far_they_are_committed_and_what_waits() {
+    let mut river = River::new().await;
+    let sql = "select stream, log_topic, partition, first_offset, committed_offset, next_offset, lag_messages, waiting_seconds, last_commit is not null as told, newest_ts, problem \
+        from system.partitions where stream = 'plant'";
+    let columns = "stream,log_topic,partition,first_offset,committed_offset,next_offset,lag_messages,waiting_seconds,told,newest_ts,problem";
+    river.publish("d1", at(10), r#"{"temp": 20.5}"#).await;
+    let session = river.session().await;
+    let waiting = "select committed_offset, next_offset, lag_messages, waiting_seconds > 1000 as late from system.partitions where stream = 'plant'";
+    check(&session, waiting, "committed_offset,next_offset,lag_messages,late\n,1,1,true").await;
+    river.carry(Closed::Age).await;
+    let row = "plant,millstream.plant,0,0,0,1,0,0.0,true,2026-11-19T00:00:00Z,";
+    check(&session, sql, &format!("{columns}\n{row}")).await;
+    river.publish("d1", at(10), r#"{"temp": 20.5}"#).await;
+    river.publish("d1", at(20), r#"{"temp": 20.5}"#).await;
+    check(&session, waiting, "committed_offset,next_offset,lag_messages,late\n0,3,2,true").await;
+    // Another process, without the log, knows what is committed.
+    let lakehouse = Lakehouse { log: None, ..river.lakehouse.clone() };
+    let elsewhere = Session::open(&lakehouse, Limits::default()).await.unwrap();
+    let row = "plant,millstream.plant,0,,0,,,,true,2026-11-19T00:00:00Z,";
+    check(&elsewhere, sql, &format!("{columns}\n{row}")).await;
+    // A log that cannot be read is a problem of the columns alone that are read there.
+    std::fs::remove_dir_all(river.log_dir()).unwrap();
+    let sql = "select committed_offset, lag_messages, waiting_seconds, problem like '%No such file%' as told from system.partitions where stream = 'plant'";
+    check(&session, sql, "committed_offset,lag_messages,waiting_seconds,told\n0,2,,true").await;
+}
+
+#[tokio::test]
+async fn what_no_stream_claims_waits_in_a_partition_of_its_own() {
+    let river = River::new().await;
+    let record = millstream_model::record::Record::default();
+    river.log.append(&LogTopic::unrouted(), vec![record]).await.unwrap().await.unwrap();
+    check(
+        &river.session().await,
+        "select stream, log_topic, committed_offset, lag_messages, waiting_seconds from system.partitions where stream = 'unrouted'",
+        "stream,log_topic,committed_offset,lag_messages,waiting_seconds\nunrouted,millstream.unrouted,,1,",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn quarantine_and_mismatches_are_counted() {
+    let session = two_flushes().await.session().await;
+    check(
+        &session,
+        "select * from system.quarantine",
+        "stream,reason,messages,first_received,last_received\n\
+         plant,not_json,1,2026-11-19T00:00:30Z,2026-11-19T00:00:30Z",
+    )
+    .await;
+    check(
+        &session,
+        "select * from system.mismatches",
+        "stream,column_name,mismatches,first_date,last_date\nplant,temp,1,2026-11-18,2026-11-18",
+    )
+    .await;
+}
+
+/// The report's table as its processor leaves it: with the version of its source that it shows.
+async fn shown(river: &River, report: &str, source: &str, version: i64) {
+    let schema = Arc::new(arrow::datatypes::Schema::new(vec![
+        arrow::datatypes::Field::new("date", arrow::datatypes::DataType::Date32, true),
+        arrow::datatypes::Field::new("readings", arrow::datatypes::DataType::Int64, true),
+    ]));
+    let definition = TableDefinition {
+        schema: Arc::clone(&schema) as _,
+        partition_by: vec!["date".to_owned()],
+        properties: BTreeMap::new(),
+    };
+    let table = Table::open_or_create(&river.lakehouse.reporting, report, &definition).await.unwrap();
+    let rows = arrow::array::RecordBatch::try_new(
+        schema,
+        vec![
+            Arc::new(arrow::array::Date32Array::from(vec![20_776])),
+            Arc::new(arrow::array::Int64Array::from(vec![3])),
+        ],
+    );
+    let plan = Plan {
+        set: BTreeMap::from([
+            (ledger::shown_app(report, source, true), version),
+            (ledger::kept_app(report, source), 20_775),
+            (ledger::mark_app(report), MIDNIGHT.0),
+        ]),
+        adds: table.write(rows.unwrap(), &WriteOptions::default()).await.unwrap(),
+        data_change: true,
+        ..Plan::default()
+    };
+    table.commit(plan).await.unwrap();
+}
+
+#[tokio::test]
+async fn reports_say_how_far_they_are_and_why_they_fail() {
+    let river = two_flushes().await;
+    let session = river.session().await;
+    let sql = "select report, configured, state, sources, shown_versions, latest_versions, behind_versions, goes_by, mark, recompute, whole_reason, retired_before, \
+        version, rows, files, last_error, since, failures from system.reports where report = 'daily'";
+    let columns = "report,configured,state,sources,shown_versions,latest_versions,behind_versions,goes_by,mark,recompute,whole_reason,retired_before,\
+        version,rows,files,last_error,since,failures";
+    let expect = async |row: &str| check(&session, sql, &format!("{columns}\n{row}")).await;
+    expect("daily,true,waiting,plant,none,2,3,always,,by date,,,,,,,,").await;
+    shown(&river, "daily", "plant", 1).await;
+    expect("daily,true,behind,plant,1,2,1,always,,by date,,2026-11-18,1,1,1,,,").await;
+    shown(&river, "daily", "plant", 2).await;
+    expect("daily,true,current,plant,2,2,0,always,,by date,,2026-11-18,2,2,2,,,").await;
+    let note = ReportNote {
+        report: "daily".to_owned(),
+        state: ReportState::Failing,
+        error: Some("no column is named reading".to_owned()),
+        since_ms: MIDNIGHT.0 / 1000,
+        failures: 3,
+        whole: None,
+        written_ms: MIDNIGHT.0 / 1000,
+    };
+    note.write(&river.lakehouse.reporting).await.unwrap();
+    let why = "no column is named reading,2026-11-19T00:00:00Z,3";
+    expect(&format!("daily,true,failing,plant,2,2,0,always,,by date,,2026-11-18,2,2,2,{why}")).await;
+    // Whoever has no configuration sees what lies in the bucket.
+    let buckets = Lakehouse::new(river.lakehouse.ingestion.clone(), river.lakehouse.reporting.clone());
+    let elsewhere = Session::open(&buckets, Limits::default()).await.unwrap();
+    let sql = "select report, configured, state, version, rows, last_error from system.reports where report = 'daily'";
+    let row = "daily,false,abandoned,2,2,no column is named reading";
+    check(&elsewhere, sql, &format!("report,configured,state,version,rows,last_error\n{row}")).await;
+}
+
+#[tokio::test]
+async fn reports_say_which_readings_they_go_by_and_why_they_are_computed_whole() {
+    let river = two_flushes().await;
+    let session = river.session().await;
+    let sql = "select report, state, sources, goes_by, mark, recompute, whole_reason, problem from system.reports where report <> 'daily'";
+    let columns = "report,state,sources,goes_by,mark,recompute,whole_reason,problem";
+    let hottest = "hottest,waiting,plant,complete,,whole,it is not partitioned,";
+    check(&session, sql, &format!("{columns}\n{hottest}\nmonthly,waiting,daily,always,,,,")).await;
+    shown(&river, "daily", "plant", 2).await;
+    shown(&river, "hottest", "plant", 2).await;
+    let hottest = "hottest,current,plant,complete,2026-11-19T00:00:00Z,whole,it is not partitioned,";
+    let monthly = "monthly,waiting,daily,always,,whole,it is not partitioned,";
+    check(&session, sql, &format!("{columns}\n{hottest}\n{monthly}")).await;
+    shown(&river, "monthly", "daily", 0).await;
+    let sql = "select state, shown_versions, latest_versions, behind_versions from system.reports where report = 'monthly'";
+    check(&session, sql, "state,shown_versions,latest_versions,behind_versions\nbehind,0,1,1").await;
+}
+
+#[tokio::test]
+async fn devices_say_when_they_were_heard_of() {
+    let mut river = two_flushes().await;
+    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap();
+    let session = river.session().await;
+    check(
+        &session,
+        "select * from system.devices order by device_id",
+        "stream,device_id,first_seen,last_seen,last_ts,readings,missing,restarts,clock_skew_seconds\n\
+         plant,d1,2026-11-19T00:00:10Z,2026-11-19T00:00:20Z,2026-11-19T00:00:11Z,2,0,0,\n\
+         plant,d2,2026-11-19T00:00:40Z,2026-11-19T00:00:50Z,2026-11-19T00:00:31Z,2,0,0,",
+    )
+    .await;
+    let silent =
+        "select device_id from system.devices where last_seen < now() - interval '1 hour' order by 1";
+    // d2's clock is 90 seconds behind; a reading that it had kept for an hour says nothing of that. d3's is 5 seconds ahead.
+    let behind = format!(r#"{{"ts": {}, "seq": 9}}"#, now - 90 * SECOND);
+    let kept = format!(r#"{{"ts": {}, "seq": 11}}"#, now - 3600 * SECOND);
+    let ahead = format!(r#"{{"ts": {}, "seq": 1}}"#, now + 5 * SECOND);
+    river.publish("d2", Micros(now), &behind).await;
+    river.publish("d2", Micros(now), &kept).await;
+    river.publish("d3", Micros(now), &ahead).await;
+    river.carry(Closed::Age).await;
+    check(&session, silent, "device_id\nd1").await;
+    check(
+        &session,
+        "select device_id, readings, missing, clock_skew_seconds from system.devices where device_id <> 'd1' order by 1",
+        "device_id,readings,missing,clock_skew_seconds\nd2,4,1,90.0\nd3,1,0,-5.0",
+    )
+    .await;
+}
+
+/// Each case is a device; null is a reading without a number.
+#[tokio::test]
+async fn a_gap_is_what_a_sequence_leaves_out_going_up() {
+    let cases: &[(&str, &str)] = &[
+        ("1 2 3", "0,0"),
+        ("7", "0,0"),
+        ("null", "0,0"),
+        ("1 4", "2,0"),
+        ("1 4 6", "3,0"),
+        ("5 6 6 6 7", "0,0"),
+        ("5 6 7 6 7 8", "0,1"),
+        ("8 9 0 1 5", "3,1"),
+        ("1 null 2 null null 4", "1,0"),
+        ("-3 -1", "1,0"),
+        ("9007199254740991 9007199254740992", "0,0"),
+        // What no counter sends must not make the question fail.
+        ("1 \"x\" 3", "1,0"),
+        ("0.5 1.5 3.25", "0,0"),
+    ];
+    let mut river = River::new().await;
+    for (device, (numbers, _)) in cases.iter().enumerate() {
+        for number in numbers.split(' ') {
+            let payload = format!(r#"[{{"seq": {number}}}]"#);
+            river.publish(&format!("{device:02}"), at(10), &payload).await;
+        }
+    }
+    river
+        .publish("99", at(10), r#"[{"seq": 1}, {"seq": 2}, {"seq": 4}, {"seq": -1e300}, {"seq": 1e300}]"#)
+        .await;
+    river.carry(Closed::Age).await;
+    let mut expected = "device_id,missing,restarts\n".to_owned();
+    for (device, (_, counted)) in cases.iter().enumerate() {
+        expected.push_str(&format!("{device:02},{counted}\n"));
+    }
+    // More than can be counted is unknown, not wrong.
+    expected.push_str("99,,1");
+    let sql = "select device_id, missing, restarts from system.devices order by device_id";
+    check(&river.session().await, sql, &expected).await;
+}
+
+/// Offsets begin at 0 again in another log: there only the time of arrival tells the order.
+#[tokio::test]
+async fn in_a_table_of_two_logs_readings_follow_each_other_as_they_came() {
+    let sql = "select missing, restarts from system.devices";
+    for (epoch, expected) in [(0, "missing,restarts\n0,1"), (1, "missing,restarts\n0,0")] {
+        let mut river = River::of(|_| {}, epoch).await;
+        river.publish("d1", at(20), r#"{"seq": 2}"#).await;
+        river.publish("d1", at(10), r#"{"seq": 1}"#).await;
+        river.carry(Closed::Age).await;
+        check(&river.session().await, sql, expected).await;
+    }
+}
+
+#[tokio::test]
+async fn without_a_numeric_sequence_gaps_are_unknown() {
+    let sql = "select device_id, missing, restarts from system.devices";
+    for sequence in [None, Some("hall"), Some("never"), Some("a\"b")] {
+        let mut river = River::of(|stream| stream.sequence = sequence.map(str::to_owned), 0).await;
+        river.publish("d1", at(10), r#"{"seq": 1}"#).await;
+        river.carry(Closed::Age).await;
+        check(&river.session().await, sql, "device_id,missing,restarts\nd1,,").await;
+    }
+    let mut river = River::of(|stream| stream.sequence = Some("Number \" of".replace(' ', "_")), 0).await;
+    river.publish("d1", at(10), r#"[{"Number_\"_of": 1}, {"Number_\"_of": 3}]"#).await;
+    river.carry(Closed::Age).await;
+    check(&river.session().await, sql, "device_id,missing,restarts\nd1,1,0").await;
+}
+
+/// A question about one stream reads no file of another, and one about arrival does not sort.
+#[tokio::test]
+async fn a_question_about_devices_reads_only_what_it_needs() {
+    let river = two_flushes().await;
+    let session = river.session().await;
+    let plan = async |sql: &str| csv(&session, &format!("explain {sql}")).await.unwrap();
+    let other = plan("select * from system.devices where stream = 'other'").await;
+    assert!(other.contains("EmptyExec") && !other.contains("DataSourceExec"), "{other}");
+    let seen = plan("select device_id, last_seen from system.devices where last_seen < now()").await;
+    assert!(seen.contains("projection=[_received_at, device_id]") && !seen.contains("SortExec"), "{seen}");
+    assert!(plan("select missing from system.devices").await.contains("SortExec"));
+}
+
+#[tokio::test]
+async fn a_lake_of_nothing_has_system_tables_without_rows() {
+    let nothing = Lakehouse::new(Bucket::memory("ingestion"), Bucket::memory("reporting"));
+    let session = Session::open(&nothing, Limits::default()).await.unwrap();
+    for table in
+        ["commits", "devices", "files", "mismatches", "partitions", "quarantine", "reports", "streams"]
+    {
+        check(&session, &format!("select count(*) as n from system.{table}"), "n\n0").await;
+    }
+}
+
+#[tokio::test]
+async fn nothing_that_was_looked_at_is_remembered_for_the_next_question() {
+    let mut river = two_flushes().await;
+    let session = river.session().await;
+    let sql = "select version, rows from system.streams";
+    check(&session, sql, "version,rows\n2,4").await;
+    river.publish("d1", at(60), r#"{"temp": 1}"#).await;
+    river.carry(Closed::Age).await;
+    check(&session, sql, "version,rows\n3,5").await;
+}
+
+#[tokio::test]
+async fn system_tables_are_found_by_their_schema_and_guessed_at() {
+    let session = two_flushes().await.session().await;
+    let error = csv(&session, "select * from system.device").await.unwrap_err();
+    assert_eq!(error.kind(), QueryErrorKind::UnknownTable);
+    assert_eq!(
+        error.hints(),
+        [
+            "did you mean system.devices?",
+            "tables: system.columns, system.commits, system.devices, system.files, system.mismatches, system.partitions, system.quarantine, system.reports, system.streams"
+        ]
+    );
+    let error = csv(&session, "select * from devices").await.unwrap_err();
+    assert_eq!(error.hints(), ["tables: plant, quarantine", "did you mean system.devices?"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn system_tables_keep_the_limits_of_every_other() {
+    let river = two_flushes().await;
+    let limits = Limits { time: Duration::from_millis(300), ..Limits::default() };
+    let session = Session::open(&river.lakehouse, limits).await.unwrap();
+    let endless = "select count(*) from system.columns a, system.columns b, system.columns c, system.columns d, system.columns e \
+        where a.description || b.description || c.description || d.description || e.description = ''";
+    let error = session.query(endless).await.unwrap().collect().await.unwrap_err();
+    assert_eq!(error.kind(), QueryErrorKind::Resources, "{error:?}");
+    for changes in
+        ["delete from system.files", "insert into system.streams values (1)", "drop table system.commits"]
+    {
+        assert_eq!(csv(&session, changes).await.unwrap_err().kind(), QueryErrorKind::Forbidden, "{changes}");
+    }
+    for limited in [
+        "select * from system.files tablesample (10 percent)",
+        "select * from system.files for system_time as of '2020-01-01'",
+    ] {
+        assert!(csv(&session, limited).await.is_err(), "{limited}");
+    }
+    check(&session, "select count(*) as n from system.files", "n\n3").await;
+}
+
+/// The whole point of the tail: a device that has just spoken is not silent, and nothing of it is in a file yet.
+#[tokio::test]
+async fn what_waits_in_the_log_counts_for_devices_and_quarantine() {
+    let mut river = River::new().await;
+    let session = river.session().await;
+    let devices = "select device_id, last_seen, readings, missing from system.devices order by 1";
+    let quarantine = "select stream, reason, messages from system.quarantine";
+    let columns =
+        "select column_name, type, origin from system.columns where table_name = 'plant' and position > 8";
+    river.publish("d1", at(10), r#"{"temp": 20.5, "seq": 1}"#).await;
+    river.publish("d1", at(20), "{oops").await;
+    let all_wait = "device_id,last_seen,readings,missing\nd1,2026-11-19T00:00:10Z,1,0";
+    check(&session, devices, all_wait).await;
+    check(&session, quarantine, "stream,reason,messages\nplant,not_json,1").await;
+    let known = "column_name,type,origin\ntemp,double,declared\nhall,string,topic\nseq,double,learned\n";
+    check(&session, columns, &format!("{known}_extra,string,reserved")).await;
+    river.carry(Closed::Age).await;
+    check(&session, devices, all_wait).await;
+    river.publish("d1", at(30), r#"{"temp": 20.5, "seq": 4, "hum": 1}"#).await;
+    river.publish("d2", at(40), r#"{"temp": 20.5, "seq": 1}"#).await;
+    river.publish("d2", at(50), "{oops").await;
+    check(
+        &session,
+        devices,
+        "device_id,last_seen,readings,missing\nd1,2026-11-19T00:00:30Z,2,2\nd2,2026-11-19T00:00:40Z,1,0",
+    )
+    .await;
+    check(&session, quarantine, "stream,reason,messages\nplant,not_json,2").await;
+    check(&session, columns, &format!("{known}hum,double,learned\n_extra,string,reserved")).await;
+    // Who asks for files only is told of files only.
+    let ask = Ask { tail: TailUse::Off };
+    let answer = session.ask(devices, ask).await.unwrap();
+    let found = crate::fixture::text_of(answer, Format::Csv, Layout::default()).await;
+    assert_eq!(found.trim_end(), all_wait);
+}
