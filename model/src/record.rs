@@ -1,6 +1,8 @@
 //! The record of the log. It has no envelope of ours: any Kafka consumer can read it.
 
+use crate::arrival::ArrivalView;
 use crate::name::{Offset, Partition};
+use crate::time::Micros;
 use bytes::Bytes;
 
 /// What is appended to the log: the key decides the partition, so one device's records keep their order.
@@ -37,6 +39,16 @@ pub struct Position {
 pub struct Stored {
     /// Its place in the partition that was read.
     pub offset: Offset,
+    /// What the log itself says of when it came, where it says something.
+    pub appended_at: Option<Micros>,
     /// The record, as it was appended.
     pub record: Record,
+}
+
+impl Stored {
+    /// When the message reached us, by its own word; what somebody else appended without one, by the log's. The same whoever reads it, and whenever.
+    #[must_use]
+    pub fn received_at(&self) -> Option<Micros> {
+        ArrivalView(&self.record).received_at().or(self.appended_at)
+    }
 }

@@ -154,7 +154,7 @@ impl Decoder {
         range.messages += 1;
         self.messages += 1;
 
-        let received_at = ArrivalView(&stored.record).received_at().unwrap_or(fallback_received_at);
+        let received_at = stored.received_at().unwrap_or(fallback_received_at);
         let (rows, columns, bytes) = (self.rows.len(), self.fields.count(), self.bytes);
         match self.decode(partition, stored, received_at) {
             Ok(()) => self.keep(partition, stored, received_at, rows),

@@ -70,7 +70,7 @@ impl Quarantined {
 /// The outcome of a message of the log topic `millstream.unrouted`: `no_stream`, unless nothing is left of it. `fallback_received_at` counts only where the record does not say when it came.
 #[must_use]
 pub fn unrouted(partition: Partition, stored: &Stored, fallback_received_at: Micros) -> Quarantined {
-    let received_at = ArrivalView(&stored.record).received_at().unwrap_or(fallback_received_at);
+    let received_at = stored.received_at().unwrap_or(fallback_received_at);
     let Flaw { reason, detail } = if ArrivalView(&stored.record).is_lost() {
         Flaw::lost()
     } else {

@@ -5,7 +5,6 @@
 
 use super::{Closed, fingerprint};
 use crate::NewFile;
-use millstream_model::arrival::ArrivalView;
 use millstream_model::name::{LogTopic, Offset, Partition};
 use millstream_model::record::Stored;
 use millstream_model::time::Micros;
@@ -35,7 +34,7 @@ impl Mark {
         Self {
             offset: stored.offset,
             fingerprint: fingerprint(&stored.record),
-            received_at: ArrivalView(&stored.record).received_at(),
+            received_at: stored.received_at(),
         }
     }
 }

@@ -180,7 +180,7 @@ impl Iterator for Records {
         };
         let offset = self.next;
         self.next = offset.next();
-        Some(Ok(Stored { offset, record }))
+        Some(Ok(Stored { offset, appended_at: None, record }))
     }
 }
 

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use millstream_model::name::{Offset, TopicPartition};
 use millstream_model::record::{Record, Stored};
+use millstream_model::time::Micros;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::types::RDKafkaErrorCode as Code;
@@ -144,7 +145,15 @@ fn stored(message: &BorrowedMessage<'_>) -> Stored {
     let bytes = |part: Option<&[u8]>| part.map(Bytes::copy_from_slice).unwrap_or_default();
     let record =
         Record { key: bytes(message.key()), value: bytes(message.payload()), headers: headers(message) };
-    Stored { offset: Offset(message.offset()), record }
+    Stored { offset: Offset(message.offset()), appended_at: appended_at(message), record }
+}
+
+/// The record's timestamp: the producer's or the broker's, as the topic is configured. One that is no time of a device's life counts as none.
+fn appended_at(message: &BorrowedMessage<'_>) -> Option<Micros> {
+    let earliest = Micros::from_rfc3339("2000-01-01T00:00:00Z")?;
+    let latest = Micros::from_rfc3339("9999-01-01T00:00:00Z")?;
+    let at = Micros(message.timestamp().to_millis()?.checked_mul(1000)?);
+    (earliest..latest).contains(&at).then_some(at)
 }
 
 fn headers(message: &BorrowedMessage<'_>) -> Vec<(String, Bytes)> {

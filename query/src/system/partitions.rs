@@ -13,7 +13,6 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use millstream_lake::{Snapshot, ledger};
 use millstream_log::{Bounds, Log, LogError, ReadLimit};
-use millstream_model::arrival::ArrivalView;
 use millstream_model::name::{LogTopic, Offset, Partition, QUARANTINE, StreamName, TopicPartition, UNROUTED};
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -224,7 +223,7 @@ async fn waiting(log: &dyn Log, partition: &TopicPartition, from: Offset) -> Res
     };
     match read.await {
         Ok(records) => {
-            let received_at = records.first().and_then(|stored| ArrivalView(&stored.record).received_at());
+            let received_at = records.first().and_then(|stored| stored.received_at());
             let waited = received_at.map(|received_at| now_micros().saturating_sub(received_at.0).max(0));
             Ok(waited.map(|micros| Duration::from_micros(micros.unsigned_abs()).as_secs_f64()))
         }

@@ -7,7 +7,6 @@ use arrow::datatypes::SchemaRef;
 use chrono::Utc;
 use millstream_lake::ledger::INPUT_SCHEMA;
 use millstream_lake::{Snapshot, grow};
-use millstream_model::arrival::ArrivalView;
 use millstream_model::name::Partition;
 use millstream_model::record::Stored;
 use millstream_model::stream::Stream;
@@ -155,7 +154,7 @@ impl Maker {
         // Those that the transform refused come last.
         quarantined.sort_by_key(|message| message.offset);
         let made = &records[..taken];
-        let received = made.iter().filter_map(|stored| ArrivalView(&stored.record).received_at());
+        let received = made.iter().filter_map(Stored::received_at);
         let received = received.map(|at| (at, at));
         let made = Made {
             first: made.first()?.offset,

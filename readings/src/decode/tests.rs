@@ -81,6 +81,7 @@ fn arrival() -> Arrival {
 fn stored(offset: i64, arrival: Arrival, device: &str, payload: impl AsRef<[u8]>) -> Stored {
     Stored {
         offset: Offset(offset),
+        appended_at: None,
         record: arrival.into_record(device, Bytes::copy_from_slice(payload.as_ref())),
     }
 }

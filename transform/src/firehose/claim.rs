@@ -15,7 +15,6 @@ use futures::future::try_join_all;
 use millstream_lake::ledger::{INPUT_SCHEMA, Mark, app, fingerprint, passed_app};
 use millstream_lake::{Snapshot, Table};
 use millstream_log::{Bounds, LogError, ReadLimit};
-use millstream_model::arrival::ArrivalView;
 use millstream_model::name::{LogTopic, Offset, Partition, QUARANTINE, TopicPartition};
 use millstream_model::record::Stored;
 use millstream_model::stream::Stream;
@@ -278,7 +277,7 @@ impl Claim {
         let stored = record_at(work, partition, standing.committed).await?;
         let found = stored.as_ref().map(|stored| fingerprint(&stored.record)).unwrap_or_default();
         if found == *expected {
-            let received_at = stored.and_then(|stored| ArrivalView(&stored.record).received_at());
+            let received_at = stored.and_then(|stored| stored.received_at());
             return Ok(Found::Ours { received_at });
         }
         Ok(Found::Another(Box::new(FirehoseError::OtherRecord {

@@ -10,7 +10,6 @@ use super::work::{Step, Work};
 use millstream_lake::LakeError;
 use millstream_lake::ledger::{Decision, Mark, apps, fingerprint};
 use millstream_log::Bounds;
-use millstream_model::arrival::ArrivalView;
 use millstream_model::name::{Offset, Partition, TopicPartition};
 use millstream_model::time::Micros;
 use std::collections::BTreeMap;
@@ -234,7 +233,7 @@ pub(crate) async fn before_anything_newer(
     let mut reader = soon(partition, from, work.log.reader(partition, from)).await?;
     while next < end {
         for stored in soon(partition, next, reader.next(work.settings.read)).await? {
-            let newer = ArrivalView(&stored.record).received_at().is_some_and(|at| at > last);
+            let newer = stored.received_at().is_some_and(|at| at > last);
             if newer || stored.offset >= end {
                 return Ok(Offset(stored.offset.0 - 1));
             }

@@ -11,7 +11,6 @@ use super::work::{Duty, Step, Work};
 use chrono::Utc;
 use millstream_lake::ledger::Closed;
 use millstream_log::{LogError, Share};
-use millstream_model::arrival::ArrivalView;
 use millstream_model::name::{Offset, Partition, TopicPartition};
 use millstream_model::record::Stored;
 use millstream_model::stream::CloseRule;
@@ -228,7 +227,7 @@ impl<'w> Worker<'w> {
         let Some(first) = records.first() else { return };
         self.work.report(|status| {
             status.in_flight.clone_from(self.buffer.held());
-            let Some(received_at) = ArrivalView(&first.record).received_at() else { return };
+            let Some(received_at) = first.received_at() else { return };
             let Some(progress) = status.partitions.get_mut(&partition) else { return };
             progress.next = progress.next.max(first.offset.next());
             progress.waits_since(received_at);

@@ -224,7 +224,7 @@ impl MemoryReader {
             if bytes > limit.bytes && !read.is_empty() {
                 break;
             }
-            read.push(Stored { offset: self.next, record: record.clone() });
+            read.push(Stored { offset: self.next, appended_at: None, record: record.clone() });
             self.next = self.next.next();
         }
         Ok(read)

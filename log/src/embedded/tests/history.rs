@@ -139,7 +139,11 @@ impl History {
         let from = from.0 as usize;
         let range = from..from + count.max(1);
         range
-            .map(|offset| Stored { offset: Offset(offset as i64), record: self.model[offset].clone() })
+            .map(|offset| Stored {
+                offset: Offset(offset as i64),
+                appended_at: None,
+                record: self.model[offset].clone(),
+            })
             .collect()
     }
 }
@@ -175,7 +179,7 @@ proptest! {
         let end = frame.len() as u64;
         let header = frames.header(end).unwrap().unwrap();
         let read: Vec<_> = frames.records(&header, end).unwrap().map(Result::unwrap).collect();
-        let expected = records.into_iter().zip(first..).map(|(record, offset)| Stored { offset: Offset(offset), record });
+        let expected = records.into_iter().zip(first..).map(|(record, offset)| Stored { offset: Offset(offset), appended_at: None, record });
         prop_assert_eq!(read, expected.collect::<Vec<_>>());
         prop_assert_eq!(frames.at(), end);
         assert!(frames.header(end).unwrap().is_none());

@@ -6,6 +6,7 @@ use crate::api::{Log, LogReader};
 use crate::contract::ALL;
 use bytes::Bytes;
 use millstream_model::name::Offset;
+use millstream_model::time::Micros;
 use millstream_services::services;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -92,4 +93,6 @@ async fn a_header_whose_name_is_not_utf8_is_left_out_and_the_rest_is_read() {
     assert_eq!((&read[0].record.key[..], &read[0].record.value[..]), (&b"device"[..], &b"value"[..]));
     let kept = |name: &str, value: &'static [u8]| (name.to_owned(), Bytes::from_static(value));
     assert_eq!(read[0].record.headers, [kept("before", b"1"), kept("grüße", b"\xff")]);
+    // It does not say when it came, and the log does.
+    assert_eq!(read[0].received_at(), Micros::from_rfc3339("2023-11-14T22:13:20Z"));
 }

@@ -224,6 +224,7 @@ fn a_cut_payload_and_an_unclaimed_topic() {
 fn what_a_repair_of_the_log_could_not_save_is_counted() {
     let lost = || Stored {
         offset: Offset(0),
+        appended_at: None,
         record: Record { headers: vec![(LOST.to_owned(), Vec::new().into())], ..Record::default() },
     };
     let mut decoder = decoder(stream());
@@ -253,8 +254,16 @@ fn a_small_message_that_would_be_a_huge_table_is_too_large() {
 fn a_foreign_record_without_headers_is_a_reading() {
     let mut decoder = decoder(stream());
     let record = Record { key: "d9".into(), value: r#"{"a":1}"#.into(), headers: Vec::new() };
-    decoder.push(PARTITION, &Stored { offset: Offset(7), record }, ARRIVAL);
+    let mut stored = Stored { offset: Offset(7), appended_at: None, record };
+    decoder.push(PARTITION, &stored, ARRIVAL);
+    // The log may know when it came: then it does not matter who decodes it, and when.
+    stored.offset = Offset(8);
+    stored.appended_at = Some(Micros(ARRIVAL.0 - 1_000_000));
+    decoder.push(PARTITION, &stored, ARRIVAL);
     let decoded = decoder.finish();
+    let at = |row| super::cell(&decoded.readings, "_received_at", row);
+    assert_ne!(at(0), at(1));
+    assert_eq!(super::cell(&decoded.readings, "ts", 1), at(1));
     assert_eq!(outcome(&decoded, 7), "a=1.0");
     assert_eq!(super::cell(&decoded.readings, "ts", 0), super::cell(&decoded.readings, "_received_at", 0));
     assert_eq!(decoded.ranges[&PARTITION].first, Offset(7));
