@@ -3,6 +3,7 @@
 use crate::s3;
 use deltalake_core::DeltaTableError;
 use millstream_model::fault::Fault;
+use parquet::errors::ParquetError;
 use std::path::PathBuf;
 use std::time::Duration;
 use thiserror::Error;
@@ -116,7 +117,17 @@ pub enum LakeError {
         /// The table.
         table: String,
         /// What the Parquet library said.
-        source: parquet::errors::ParquetError,
+        source: ParquetError,
+    },
+    /// A data file of a table could not be read.
+    #[error("read {path} of table {table}")]
+    Unread {
+        /// The table.
+        table: String,
+        /// The file, relative to the table's folder.
+        path: String,
+        /// What the Parquet library or, through it, the store said.
+        source: ParquetError,
     },
     /// A commit could not be turned into, or out of, JSON.
     #[error("encode or decode a commit of table {table}")]
@@ -163,6 +174,7 @@ impl LakeError {
         match self {
             Self::Store { source, .. } => store_fault(source),
             Self::Log { source, .. } => log_fault(source),
+            Self::Unread { source, .. } => file_fault(source),
             Self::Exhausted { .. } => Fault::Reload,
             Self::Gone { .. } => Fault::Reload,
             Self::Place { .. }
@@ -197,6 +209,15 @@ fn store_fault(error: &object_store::Error) -> Fault {
         | object_store::Error::Unauthenticated { .. }
         | object_store::Error::UnknownConfigurationKey { .. } => Fault::Stop,
         _ => Fault::Retry,
+    }
+}
+
+/// A file that the table has and the store has not will not come back; what else the store says of one is no fault of the file.
+fn file_fault(error: &ParquetError) -> Fault {
+    let ParquetError::External(source) = error else { return Fault::Stop };
+    match source.downcast_ref() {
+        None | Some(object_store::Error::NotFound { .. }) => Fault::Stop,
+        Some(source) => store_fault(source),
     }
 }
 

@@ -27,7 +27,8 @@ pub fn app(table: &str, topic: &LogTopic, epoch: i64, partition: Partition) -> S
     format!("millstream/{table}/{topic}/{epoch}/{partition}")
 }
 
-/// The transaction that holds the greatest event time, in microseconds since 1970, of the readings of a partition that are committed.
+/// The transaction that holds the greatest event time, in microseconds since 1970, of the readings of a partition that are committed; or when the last message of a
+/// commit arrived that made no reading of the partition, if that is later.
 #[must_use]
 pub fn passed_app(table: &str, topic: &LogTopic, epoch: i64, partition: Partition) -> String {
     format!("{}/time", app(table, topic, epoch, partition))

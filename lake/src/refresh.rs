@@ -10,6 +10,7 @@ use crate::{DataFile, LakeError, Snapshot};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use bytes::Bytes;
+pub(crate) use checkpoint::hinted;
 use checkpoint::{Checkpoint, ask_store, newest_checkpoint};
 use chrono::{DateTime, Utc};
 use deltalake_core::DeltaTableError;

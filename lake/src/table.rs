@@ -2,7 +2,7 @@
 
 mod origin;
 
-use crate::refresh::Latest;
+use crate::refresh::{Latest, hinted};
 use crate::{Bucket, CommitSummary, LakeError, Snapshot, bucket};
 use bytes::Bytes;
 use deltalake_core::kernel::Action;
@@ -256,22 +256,31 @@ impl Table {
         Ok(())
     }
 
-    /// Writes a checkpoint if this handle has seen [`CHECKPOINT_EVERY`] commits since the last one, its own among them, and says whether it did. Costs no request while
+    /// Writes a checkpoint if this handle has seen [`CHECKPOINT_EVERY`] commits since the last one, whoever wrote that, and says whether it did. Costs no request while
     /// none is due.
     ///
     /// # Errors
     /// As [`Table::checkpoint`] and [`Table::snapshot`].
     pub async fn checkpoint_if_due(&self) -> Result<bool, LakeError> {
-        if !self.checkpoint_is_due().await? {
+        if !self.checkpoint_is_due(0).await? {
             return Ok(false);
         }
         self.checkpoint().await.map(|()| true)
     }
 
-    /// Whether [`Table::checkpoint_if_due`] would write one.
-    pub(crate) async fn checkpoint_is_due(&self) -> Result<bool, LakeError> {
-        let version = self.seen().await?.version();
-        Ok(version - self.known_checkpoint().await.unwrap_or(0) >= CHECKPOINT_EVERY)
+    /// Whether [`Table::checkpoint_if_due`] would write one after so many further commits.
+    pub(crate) async fn checkpoint_is_due(&self, further: i64) -> Result<bool, LakeError> {
+        let version = self.seen().await?.version().saturating_add(further);
+        let is_due = |known: Option<i64>| version - known.unwrap_or(0) >= CHECKPOINT_EVERY;
+        if !is_due(self.known_checkpoint().await) {
+            return Ok(false);
+        }
+        // All who have the table open come to this at about the same time: whoever is first does it for all.
+        let hinted = hinted(self).await?;
+        if let Some(latest) = self.inner.latest.lock().await.latest.as_mut() {
+            latest.checkpoint = latest.checkpoint.max(hinted);
+        }
+        Ok(is_due(self.known_checkpoint().await))
     }
 
     /// Work that would hold up the runtime.

@@ -30,7 +30,9 @@ use crate::plan::UPLOAD_AGE_MAX;
 use crate::table::Table;
 use crate::{Bucket, LakeError, Snapshot};
 use chrono::{DateTime, Utc};
+use lease::Claimed;
 use log::{LogFiles, TakenAway};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use vacuum::Mode;
@@ -57,7 +59,7 @@ pub struct Rules {
 /// How much is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
-    /// What the table's own commits cause: rows that leave, files that are merged, checkpoints. Costs two small requests when there is nothing to do.
+    /// What the table's own commits cause: rows that leave, files that are merged, checkpoints. Costs the two small requests of a look when there is nothing to do.
     Rows,
     /// That, and what has to be looked for by listing the table's folder: the log, and files that nobody needs.
     Folder,
@@ -123,7 +125,8 @@ impl Upkeep {
     /// Looks after the table now. `tell` hears of each merge. When `stop` is cancelled, it ends soon; what is committed by then stays.
     ///
     /// # Errors
-    /// As [`Table::commit`], and when a file cannot be read, written, listed or removed. What was done before stays, and the next time goes on from there.
+    /// As [`Table::commit`], and when a file cannot be read, written, listed or removed: the first of them, when all else that can be done is done. What was done
+    /// stays, and the next time goes on from there.
     pub async fn tend(
         &mut self,
         depth: Depth,
@@ -133,22 +136,64 @@ impl Upkeep {
         tell: impl FnMut(Compacted) + Send,
     ) -> Result<Tended, LakeError> {
         let snapshot = self.table.snapshot().await?;
-        let mut tended = Tended { before: Extent::of(&snapshot), ..Tended::default() };
-        if let Some(keep) = self.rules.keep {
-            tended.retired = retire::retire(&self.table, keep, now).await?;
+        let before = Extent::of(&snapshot);
+        let mut tended = Tended { before, after: before, ..Tended::default() };
+        // A file that cannot be read must not leave the table untidy for ever.
+        let rows = self.tend_rows(&mut tended, snapshot, others, now, stop, tell).await;
+        let folder = self.tend_folder(&mut tended, depth, now, stop).await;
+        rows.and(folder)?;
+        if tended.retired.is_some() || tended.compacted.written > 0 {
+            tended.after = Extent::of(self.table.snapshot().await?.as_ref());
         }
-        if let Some(size) = self.rules.target_size {
-            tended.leased_until = self.claim_merges(size, others, now).await?;
-            if tended.leased_until.is_none() {
-                tended.compacted = compact::compact(&self.table, size, now, stop, tell).await?;
+        Ok(tended)
+    }
+
+    async fn tend_rows(
+        &self,
+        tended: &mut Tended,
+        mut snapshot: Arc<Snapshot>,
+        others: Others,
+        now: DateTime<Utc>,
+        stop: &CancellationToken,
+        tell: impl FnMut(Compacted) + Send,
+    ) -> Result<(), LakeError> {
+        if let Some(keep) = self.rules.keep
+            && retire::due(&snapshot, keep, now, 1).is_some()
+        {
+            tended.retired = retire::retire(&self.table, keep, now).await?;
+            snapshot = self.table.snapshot().await?;
+        }
+        let Some(size) = self.rules.target_size else { return Ok(()) };
+        let due = choose::choose(snapshot.files(), snapshot.partition_by(), size, now);
+        if due.is_empty() {
+            return Ok(());
+        }
+        let bytes = due.iter().map(choose::Group::bytes).sum();
+        match self.claim_merges(&snapshot, bytes, others, now).await? {
+            Some(Claimed::Theirs(until)) => tended.leased_until = Some(until),
+            claimed => {
+                let lease = claimed.and_then(Claimed::ours);
+                let (compacted, failure) =
+                    compact::compact(&self.table, size, now, lease, stop, tell).await?;
+                tended.compacted = compacted;
+                failure.map_or(Ok(()), Err)?;
             }
         }
+        Ok(())
+    }
+
+    async fn tend_folder(
+        &mut self,
+        tended: &mut Tended,
+        depth: Depth,
+        now: DateTime<Utc>,
+        stop: &CancellationToken,
+    ) -> Result<(), LakeError> {
         tended.checkpoint = self.table.checkpoint_if_due().await?;
         if depth == Depth::Folder && !stop.is_cancelled() {
-            self.clear_folder(&mut tended, now, Mode::Do).await?;
+            self.clear_folder(tended, now, Mode::Do).await?;
         }
-        tended.after = Extent::of(self.table.snapshot().await?.as_ref());
-        Ok(tended)
+        Ok(())
     }
 
     /// What [`Upkeep::tend`] would do now, if nobody came between. Changes nothing.
@@ -167,35 +212,32 @@ impl Upkeep {
         let compacted = self.rules.target_size.map(|size| compact::foresee(&snapshot, size, now, kept));
         let compacted = compacted.unwrap_or_default();
         let (gone, freed) = retired.as_ref().map_or((0, 0), |retired| (retired.files, retired.bytes));
-        let after = Extent {
-            files: before.files - gone - compacted.merged + compacted.written,
-            bytes: before.bytes - freed,
-        };
-        let checkpoint = self.table.checkpoint_is_due().await?;
+        // What is merged again had been written.
+        let files = before.files + compacted.written - gone - compacted.merged;
+        let after = Extent { files, bytes: before.bytes - freed };
+        let commits = compacted.written + u64::from(retired.is_some());
+        let checkpoint = self.table.checkpoint_is_due(i64::try_from(commits).unwrap_or(i64::MAX)).await?;
         let mut tended = Tended { before, after, retired, compacted, checkpoint, ..Tended::default() };
         self.clear_folder(&mut tended, now, Mode::Tell).await?;
         Ok(tended)
     }
 
-    /// Takes the lease if the merges that are due are more than what is done sooner than a lease is committed; until when somebody else has it, if so.
+    /// Who has the lease, if it is respected or the merges that are due are more than what is done sooner than a lease is committed.
     async fn claim_merges(
         &self,
-        target_size: u64,
+        snapshot: &Snapshot,
+        bytes: u64,
         others: Others,
         now: DateTime<Utc>,
-    ) -> Result<Option<DateTime<Utc>>, LakeError> {
-        let snapshot = self.table.snapshot().await?;
-        let due = choose::choose(snapshot.files(), snapshot.partition_by(), target_size, now);
-        if let Some(theirs) =
-            leased_until(&snapshot, now).filter(|_| others == Others::Respected && !due.is_empty())
-        {
-            return Ok(Some(theirs));
+    ) -> Result<Option<Claimed>, LakeError> {
+        if let Some(theirs) = leased_until(snapshot, now).filter(|_| others == Others::Respected) {
+            return Ok(Some(Claimed::Theirs(theirs)));
         }
         // An idle table gets no commit by being looked after, and a busy one not two for each.
-        if due.iter().map(choose::Group::bytes).sum::<u64>() < LEASED_FROM {
-            return Ok(None);
+        match bytes < LEASED_FROM {
+            true => Ok(None),
+            false => lease::take(&self.table, others, now).await.map(Some),
         }
-        lease::take(&self.table, others, now).await
     }
 
     async fn clear_folder(
@@ -211,7 +253,9 @@ impl Upkeep {
         tended.vacuumed = Some(vacuumed);
         let snapshot = table.snapshot().await?;
         let held = log::held(table, &snapshot).await?;
-        let needless = log.needless(now - self.rules.log_keep.max(self.rules.safe_age), &held);
+        // Vacuum looks back over the safe age and what clocks may differ by, and must find all of it.
+        let kept = self.rules.log_keep.max(self.rules.safe_age + vacuum::CLOCKS_DIFFER);
+        let needless = log.needless(now - kept, &held);
         tended.cleaned = Some(match mode {
             Mode::Do => log::remove(table, needless).await?,
             Mode::Tell => needless.cleaned,

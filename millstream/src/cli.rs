@@ -184,7 +184,7 @@ pub(crate) enum Report {
     List(ReportList),
     /// Bring reports up to date now, and before them those that they read.
     Run(ReportRun),
-    /// Compute reports anew, whatever they show, but for dates that were retired in their source.
+    /// Compute reports anew, whatever they show, but for dates that were retired in their source. What counts as complete is looked up anew, too.
     Rebuild(ReportRun),
 }
 

@@ -13,14 +13,13 @@ use crate::config::load::{PREFIX, load};
 use crate::config::log::LogChoice;
 use crate::config::problem::{Problem, Weight};
 use crate::config::{DEFAULTS, Settings};
-use crate::telemetry::chain;
+use crate::telemetry::{chain, is_colored};
 use anyhow::Context;
 use beacon::Sources;
 use millstream_lake::Bucket;
 use millstream_query::Lakehouse;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -97,20 +96,21 @@ impl Directory {
         found.sources == Sources::of(self, settings)
     }
 
-    /// Where queries of this process may spill, and how much: no more than is configured, and than half of what is free. `None` where there is no data
-    /// directory, or nobody may write to it: then it is the system's directory for temporary files.
+    /// Where queries of this process may spill, and how much: no more than is configured, and than half of what is free. Where there is no data directory, or this
+    /// user may not write to it, it is in the system's directory for temporary files; `None` where even that is somebody else's.
     pub(crate) fn spill(&self, settings: &Settings) -> (Option<Spill>, u64) {
         let configured = settings.sql.spill_bytes();
-        let spill = match Some(&self.0).filter(|path| path.is_dir()).map(|path| Spill::take(path)) {
-            Some(Ok(spill)) => spill,
-            Some(Err(error)) => {
-                tracing::debug!(
+        let own = Some(&self.0).filter(|path| path.is_dir()).and_then(|path| Spill::take(path).ok());
+        let taken = own.map_or_else(|| Spill::take_among_others(&std::env::temp_dir()), Ok);
+        let spill = match taken {
+            Ok(spill) => spill,
+            Err(error) => {
+                tracing::warn!(
                     error = chain(&error),
-                    "queries spill into the system's directory for temporary files"
+                    "what queries spill stays in the system's directory for temporary files if this process is killed"
                 );
                 return (None, configured);
             }
-            None => return (None, configured),
         };
         let bytes = spill.room().map_or(configured, |room| configured.min(room));
         if bytes < configured {
@@ -229,7 +229,7 @@ pub(crate) fn render_warnings(settings: &Settings, path: &Path) -> anyhow::Resul
     let (text, name) = (read_text(path)?, path.display().to_string());
     let mut rendered = String::new();
     for warning in &settings.warnings {
-        rendered.push_str(&warning.render(&name, &text, Weight::Warning, std::io::stderr().is_terminal()));
+        rendered.push_str(&warning.render(&name, &text, Weight::Warning, is_colored()));
         rendered.push('\n');
     }
     Ok(rendered)
@@ -253,7 +253,7 @@ fn environment() -> BTreeMap<String, String> {
 
 fn render(problems: &[Problem], path: &Path, text: &str) -> String {
     let name = path.display().to_string();
-    let color = std::io::stderr().is_terminal();
+    let color = is_colored();
     let count = match problems.len() {
         1 => "one problem".to_owned(),
         many => format!("{many} problems"),

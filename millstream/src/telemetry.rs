@@ -27,9 +27,14 @@ pub(crate) fn start(level: &str, format: LogFormat) -> anyhow::Result<()> {
     let started = if json {
         lines.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
     } else {
-        lines.with_ansi(terminal).with_target(false).try_init()
+        lines.with_ansi(is_colored()).with_target(false).try_init()
     };
     started.map_err(|error| anyhow::anyhow!(error))
+}
+
+/// Whether standard error is for eyes that want colors: a terminal, and nobody says otherwise (<https://no-color.org>).
+pub(crate) fn is_colored() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|said| said.is_empty())
 }
 
 /// Prints a failure with its causes, once, and gives the exit code for it.

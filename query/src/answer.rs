@@ -47,7 +47,7 @@ pub struct TailMetrics {
     pub rows: u64,
     /// When the newest message that stands in it was received; `None` if nothing waits.
     pub newest: Option<Micros>,
-    /// When the log's end was looked up: everything acknowledged before is in the answer.
+    /// When the log began to be looked at: everything acknowledged before is in the answer.
     pub as_of: Micros,
 }
 

@@ -2,29 +2,35 @@
 //!
 //! The engine counts the memory of sorting, grouping and joining, not that of a function: `repeat('x', 2000000000)` would simply be made, and made again for
 //! each of the 8,192 rows of a batch. So the size is reckoned before the function is called. Where it can only be bounded and the bound is too large, rows are given to
-//! the function few at a time, and what it really makes is judged.
+//! the function few at a time, and what it really makes is judged. So is the work of those that compare everything in one value with everything in another, since
+//! nothing ends a function while it works on a batch; and a value has only so many fields, because planning looks at each of them again and again.
 //!
 //! What this cannot bound: values that are large already (a device's own text, what `string_agg` has gathered) and that a join copies for every row of its other
 //! side.
 
 mod concatenation;
+mod literals;
+mod replacement;
 mod sizes;
 
-pub(crate) use concatenation::BoundedConcatenation;
+pub(crate) use literals::BoundedLiterals;
+pub(crate) use replacement::BoundedFunctions;
 
 use arrow::array::Array;
 use arrow::compute::concat;
 use arrow::datatypes::{DataType, FieldRef};
-use datafusion::common::ScalarValue;
+use datafusion::common::{ScalarValue, plan_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::FunctionRegistry;
+use datafusion::execution::SessionStateDefaults;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{
     ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
     Signature,
 };
 use sizes::Sizes;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
 
 /// Bytes of one value that a function makes: 16,384 numbers, or a text that nobody reads. A batch has 8,192 rows, and one literal may be copied into each of them.
 const VALUE_BYTES_MAX: i64 = 128 << 10;
@@ -38,29 +44,71 @@ const CALL_BYTES_MAX: i64 = 128 << 20;
 /// The same where the values are put together of others: a batch of a file's texts, of which there are seldom more than a file's input of 128 MiB, and as much again.
 const SUM_CALL_BYTES_MAX: i64 = 256 << 20;
 
-/// Each function with how its results grow.
-const GROWING: [(&str, Growth); 14] = [
+/// Rows that show what the others will become, where it is made to be seen.
+const ROWS_FIRST: usize = 16;
+
+/// Steps that one call may take to compare what is in the values with each other: some seconds.
+const STEPS_MAX: i64 = 4_000_000_000;
+
+/// Fields of one value, those within each other counted each: a struct of two structs of two is soon more than anyone can plan with.
+const FIELDS_MAX: usize = 1_000;
+
+/// Each function with how its results, or its work, grow.
+const GROWING: [(&str, Growth); 34] = [
+    ("array_append", Growth::Sums),
     ("array_concat", Growth::Sums),
-    ("array_repeat", Growth::Repeats),
+    ("array_has_all", Growth::ComparesElements),
+    ("array_has_any", Growth::ComparesElements),
+    ("array_prepend", Growth::Sums),
+    ("array_repeat", Growth::RepeatsElements),
+    ("array_replace", Growth::Sums),
+    ("array_replace_all", Growth::ReplacesElements),
+    ("array_replace_n", Growth::ReplacesElements),
     ("array_resize", Growth::Elements),
+    ("array_to_string", Growth::Words),
+    ("array_union", Growth::Sums),
+    ("arrays_zip", Growth::Sums),
+    ("btrim", Growth::Compares),
     ("concat", Growth::Sums),
     ("concat_ws", Growth::Joins),
     ("encode", Growth::Encodes),
     ("generate_series", Growth::Range),
+    ("levenshtein", Growth::Compares),
     ("lpad", Growth::Characters),
+    ("ltrim", Growth::Compares),
+    ("make_array", Growth::Sums),
+    ("map", Growth::Sums),
+    ("named_struct", Growth::Sums),
     ("overlay", Growth::Sums),
     ("range", Growth::Range),
     ("regexp_replace", Growth::Rewrites),
     ("repeat", Growth::Repeats),
     ("replace", Growth::Replaces),
     ("rpad", Growth::Characters),
+    ("rtrim", Growth::Compares),
+    ("string_to_array", Growth::Splits),
+    ("struct", Growth::Sums),
+    ("to_char", Growth::Formats),
 ];
+
+/// All of them with their limits, by the names of the engine's.
+static BOUNDED: LazyLock<HashMap<String, Arc<ScalarUDF>>> = LazyLock::new(|| {
+    let engines = SessionStateDefaults::default_scalar_functions();
+    let bounded = engines.into_iter().filter_map(|inner| {
+        let (_, growth) = *GROWING.iter().find(|(name, _)| *name == inner.name())?;
+        let name = inner.name().to_owned();
+        Some((name, Arc::new(ScalarUDF::new_from_impl(Bounded { inner, growth }))))
+    });
+    bounded.collect()
+});
 
 /// How the size of a result follows from the arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Growth {
     /// The first argument, as often as the second says.
     Repeats,
+    /// The same as elements of a list: one that is null takes a place, too.
+    RepeatsElements,
     /// As many elements as the second argument says, new ones like the third.
     Elements,
     /// As many characters as the second argument says, however few bytes those have.
@@ -73,21 +121,34 @@ enum Growth {
     ReplacesFound,
     /// The third argument for each byte of the first: a pattern may match everywhere.
     Rewrites,
+    /// The third argument for each element of the first.
+    ReplacesElements,
+    /// An element for each place in the first argument at which the second may be.
+    Splits,
+    /// Each element of the first argument as text, and the second between them.
+    Words,
+    /// The second argument with each mark in it replaced by a part of an instant.
+    Formats,
     /// Two characters for each byte of the first argument.
     Encodes,
     /// All arguments, the first between each two of the others.
     Joins,
     /// All arguments.
     Sums,
+    /// Not the result but the work: each character of one argument with each of the other.
+    Compares,
+    /// Not the result but the work: each element of one argument with each of the other.
+    ComparesElements,
 }
 
 /// Puts the limit on each of them.
 pub(crate) fn bound(state: &mut SessionState) -> Result<()> {
-    for (name, growth) in GROWING {
-        let inner = state.udf(name)?;
-        state.register_udf(Arc::new(ScalarUDF::new_from_impl(Bounded { inner, growth })))?;
-    }
-    Ok(())
+    BOUNDED.values().try_for_each(|function| state.register_udf(Arc::clone(function)).map(drop))
+}
+
+/// The function of that name with its limit, where it has one.
+fn bounded(name: &str) -> Option<&'static Arc<ScalarUDF>> {
+    BOUNDED.get(name)
 }
 
 /// A function that is asked how much it would make. It is not simplified as the engine's own is: that could bring back the engine's own.
@@ -115,11 +176,13 @@ impl ScalarUDFImpl for Bounded {
     }
 
     fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
-        self.inner.inner().return_type(arg_types)
+        let made = self.inner.inner().return_type(arg_types)?;
+        self.check_fields(&made).map(|()| made)
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
-        self.inner.inner().return_field_from_args(args)
+        let made = self.inner.inner().return_field_from_args(args)?;
+        self.check_fields(made.data_type()).map(|()| made)
     }
 
     fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
@@ -141,13 +204,22 @@ impl ScalarUDFImpl for Bounded {
                 limit.check(Sizes::of(Growth::ReplacesFound, &args.args)?.rows(limit.rows))?;
                 self.inner.invoke_with_args(args)
             }
-            Growth::Characters | Growth::Rewrites => self.invoke_sliced(&args, &limit, &sizes),
+            Growth::Characters | Growth::Formats | Growth::Rewrites | Growth::Splits | Growth::Words => {
+                self.invoke_sliced(&args, &limit, &sizes)
+            }
             _ => Err(beyond),
         }
     }
 }
 
 impl Bounded {
+    fn check_fields(&self, made: &DataType) -> Result<()> {
+        match fields_within(made, FIELDS_MAX) {
+            Some(_left) => Ok(()),
+            None => plan_err!("{} would make a value of more than {FIELDS_MAX} fields", self.name()),
+        }
+    }
+
     /// The function for a few rows at a time: as many as cannot become more than a call may make.
     fn invoke_sliced(
         &self,
@@ -159,7 +231,8 @@ impl Bounded {
         let mut lengths = Vec::with_capacity(limit.rows);
         let mut from = 0;
         while from < limit.rows {
-            let rows = limit.rows_that_fit(sizes.rows(limit.rows).skip(from))?;
+            let most = if from == 0 { ROWS_FIRST } else { limit.rows };
+            let rows = limit.rows_that_fit(sizes.rows(limit.rows).skip(from).take(most))?;
             let part = self.inner.invoke_with_args(sliced(args, from, rows))?.into_array(rows)?;
             lengths.extend(Sizes::of(Growth::Sums, &[ColumnarValue::Array(Arc::clone(&part))])?.rows(rows));
             limit.check(lengths.iter().copied())?;
@@ -172,6 +245,23 @@ impl Bounded {
             true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&whole, 0)?)),
             false => Ok(ColumnarValue::Array(whole)),
         }
+    }
+}
+
+/// How many fields a value of this type could have beside its own; `None` where that are too many already, without looking at the rest.
+fn fields_within(kind: &DataType, left: usize) -> Option<usize> {
+    let left = left.checked_sub(1)?;
+    match kind {
+        DataType::Struct(fields) => {
+            fields.iter().try_fold(left, |left, field| fields_within(field.data_type(), left))
+        }
+        DataType::List(field)
+        | DataType::LargeList(field)
+        | DataType::ListView(field)
+        | DataType::LargeListView(field)
+        | DataType::FixedSizeList(field, _)
+        | DataType::Map(field, _) => fields_within(field.data_type(), left),
+        _ => Some(left),
     }
 }
 
@@ -195,7 +285,22 @@ fn check_sum(name: &str, args: &ScalarFunctionArgs) -> Result<()> {
 impl Growth {
     /// Whether values become parts of the result.
     fn composes(self) -> bool {
-        matches!(self, Self::Encodes | Self::Joins | Self::Replaces | Self::Rewrites | Self::Sums)
+        matches!(
+            self,
+            Self::Encodes
+                | Self::Joins
+                | Self::Replaces
+                | Self::ReplacesElements
+                | Self::Rewrites
+                | Self::Splits
+                | Self::Sums
+                | Self::Words
+        )
+    }
+
+    /// Whether it is the work that grows, and not the result.
+    fn works(self) -> bool {
+        matches!(self, Self::Compares | Self::ComparesElements)
     }
 }
 
@@ -207,17 +312,20 @@ struct Limit<'a> {
     constant: bool,
     value_bytes: i64,
     call_bytes: i64,
+    /// Whether these are steps of work instead.
+    steps: bool,
 }
 
 impl<'a> Limit<'a> {
     fn of(name: &'a str, growth: Growth, args: &ScalarFunctionArgs) -> Self {
         let constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
-        let (value_bytes, call_bytes) = match growth.composes() && !constant {
-            true => (SUM_BYTES_MAX, SUM_CALL_BYTES_MAX),
-            false => (VALUE_BYTES_MAX, CALL_BYTES_MAX),
+        let (value_bytes, call_bytes) = match (growth.works(), growth.composes() && !constant) {
+            (true, _) => (STEPS_MAX, STEPS_MAX),
+            (false, true) => (SUM_BYTES_MAX, SUM_CALL_BYTES_MAX),
+            (false, false) => (VALUE_BYTES_MAX, CALL_BYTES_MAX),
         };
         let rows = if constant { 1 } else { args.number_rows };
-        Self { name, rows, constant, value_bytes, call_bytes }
+        Self { name, rows, constant, value_bytes, call_bytes, steps: growth.works() }
     }
 
     fn check(&self, sizes: impl Iterator<Item = i64>) -> Result<()> {
@@ -248,6 +356,12 @@ impl<'a> Limit<'a> {
     }
 
     fn beyond(&self, what: &str, most: i64) -> DataFusionError {
-        DataFusionError::Execution(format!("{} would make {what} of more than {most} bytes", self.name))
+        DataFusionError::Execution(match self.steps {
+            true => format!(
+                "{} would take more than {most} steps for a batch of rows: compare less with less",
+                self.name
+            ),
+            false => format!("{} would make {what} of more than {most} bytes: make less of it", self.name),
+        })
     }
 }

@@ -36,7 +36,7 @@ impl TableFunctionImpl for Bounded {
     fn call_with_args(&self, args: TableFunctionArgs<'_, '_>) -> Result<Arc<dyn TableProvider>> {
         match rows(args.exprs()) {
             Some(rows) if rows > i128::from(self.rows_max) => Err(DataFusionError::Plan(format!(
-                "{} would make {rows} rows, and {} are what it may make",
+                "{} would make {rows} rows, and {} are what it may make: end earlier, or take wider steps",
                 self.name, self.rows_max
             ))),
             _ => self.inner.call_with_args(args),

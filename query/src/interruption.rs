@@ -163,7 +163,7 @@ fn shift_is_over(now: Instant) -> bool {
 }
 
 /// Works on while another thread takes over the tasks that wait for this one. A runtime of one thread has no other.
-fn handing_over<T>(work: impl FnOnce() -> T) -> T {
+pub(crate) fn handing_over<T>(work: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => block_in_place(|| {
             let done = work();

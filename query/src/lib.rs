@@ -12,6 +12,7 @@ mod error;
 mod functions;
 mod generators;
 mod handles;
+mod holding;
 mod interruption;
 mod limits;
 mod print;

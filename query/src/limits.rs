@@ -22,7 +22,8 @@ pub struct Limits {
     /// Bytes of files that one query may read: whole files as they lie in the bucket, those that are left out by their date or statistics not counted. What
     /// would read more is refused before it begins. `None`: as many as there are.
     pub scan_bytes: Option<u64>,
-    /// Bytes of memory for what waits in the log and is not in files yet, of all streams together. A question about more is refused.
+    /// Bytes of memory for what waits in the log and is not in files yet, of all streams together, and for what running queries still read of it. A
+    /// question about more is refused.
     pub tail_bytes: usize,
     /// Rows that one call of `generate_series` or `range` in a FROM clause may make.
     pub generated_rows: u64,
@@ -96,7 +97,7 @@ impl TimeLimit {
         let message = format!("the query takes longer than the {:?} that it may take", self.limit);
         QueryError::limit(Exceeded::Time, message)
             .hint("ask for less: fewer dates (where date >= …), and no join without a condition")
-            .hint("what is asked again and again is better kept as a report")
+            .hint("what is asked again and again is better kept as a report; what has to take longer needs a higher limit, sql.time")
     }
 }
 

@@ -8,6 +8,7 @@ pub mod ledger;
 mod normal;
 mod note;
 mod sources;
+mod time;
 
 pub use definition::{ReportDefinition, SourceKind, SourceName, When};
 pub use note::{ReportNote, ReportState, shortened};
@@ -31,6 +32,7 @@ pub struct ReportPlan {
     sources: Vec<String>,
     schema: SchemaRef,
     recompute: Recompute,
+    asks_for_time: bool,
 }
 
 /// How much of a report must be computed again when its source has changed.
@@ -108,8 +110,10 @@ impl ReportPlan {
             normal::check_partition(&schema, column)?;
         }
         let recompute = by_date::recompute(&plan, sources, partition_by);
+        let asks_for_time =
+            time::is_asked_for(&plan).map_err(|error| QueryError::from_datafusion(error, sql))?;
         let sources = sources.iter().map(|source| source.table().to_owned()).collect();
-        Ok(Self { sql: sql.to_owned(), sources, schema, recompute })
+        Ok(Self { sql: sql.to_owned(), sources, schema, recompute, asks_for_time })
     }
 
     /// The SQL.
@@ -134,6 +138,12 @@ impl ReportPlan {
     #[must_use]
     pub fn recompute(&self) -> &Recompute {
         &self.recompute
+    }
+
+    /// Whether its rows change as time goes by, although its sources do not: it has now() or the like in it.
+    #[must_use]
+    pub fn asks_for_time(&self) -> bool {
+        self.asks_for_time
     }
 }
 

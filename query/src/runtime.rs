@@ -4,10 +4,12 @@ use crate::error::QueryError;
 use crate::limits::Limits;
 use crate::{functions, generators};
 use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::SessionStateDefaults;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::prelude::SessionConfig;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -39,11 +41,15 @@ pub(crate) fn blank_state(limits: &Limits) -> Result<SessionState, QueryError> {
     }
     config.options_mut().sql_parser.collect_spans = true;
     let runtime = bounded_runtime(limits).map_err(|error| QueryError::from_datafusion(error, ""))?;
+    // Who is asked first, plans.
+    let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(functions::BoundedLiterals)];
+    planners.extend(SessionStateDefaults::default_expr_planners());
     let mut state = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime)
         .with_default_features()
-        .with_analyzer_rule(Arc::new(functions::BoundedConcatenation))
+        .with_expr_planners(planners)
+        .with_analyzer_rule(Arc::new(functions::BoundedFunctions))
         .build();
     generators::bound(&mut state, limits.generated_rows);
     functions::bound(&mut state).map_err(|error| QueryError::from_datafusion(error, ""))?;

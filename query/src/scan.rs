@@ -17,7 +17,7 @@ pub(crate) fn check(plan: &dyn ExecutionPlan, most: Option<u64>) -> Result<(), Q
     let message =
         format!("the query would read {bytes} bytes in {files} files, and {most} bytes are what it may read");
     Err(QueryError::limit(Exceeded::Scan, message)
-        .hint("ask for less: fewer dates (where date >= …), a device, or a report instead of its source"))
+        .hint("ask for less: fewer dates (where date >= …), a device, or a report instead of its source; or raise the limit, sql.scan"))
 }
 
 #[derive(Debug, Default)]

@@ -16,7 +16,7 @@
 //! | status | when |
 //! | --- | --- |
 //! | 400 | the statement is wrong, is not exactly one, would change something, or fails on a value; the request has parameters or no readable body |
-//! | 401, 403 | the token is missing or wrong; a page in a browser asks and no token is set |
+//! | 401, 403 | the token is missing or wrong; no token is set, and a page in a browser asks, or somebody who knows the server by another name than `localhost` or an address |
 //! | 405, 406, 413, 415, 505 | another method than POST; no form that `Accept` allows; a body beyond [`SQL_BYTES_MAX`]; a body that is not text; HTTP/1.0 |
 //! | 408 | the body does not arrive |
 //! | 422 | the query would read more than it may |
@@ -42,13 +42,13 @@ mod refusal;
 mod request;
 pub mod trailer;
 
+pub use authority::Authority;
 pub use counters::{Counters, Counts};
 pub use request::SQL_BYTES_MAX;
 
 use crate::session::Session;
 use accept::Encoding;
 use admission::Admission;
-use authority::Authority;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
@@ -69,7 +69,8 @@ pub const PATH: &str = "/v1/sql";
 /// How questions are taken.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// What a client must show as `Authorization: Bearer …`. `None`: whoever can connect may ask, pages in a browser excepted.
+    /// What a client must show as `Authorization: Bearer …`. `None`: whoever can connect and knows the server as `localhost` or by an address may ask, pages in a browser
+    /// excepted.
     pub token: Option<Secret>,
     /// Queries that run at a time. They share the session's memory.
     pub running_max: NonZeroUsize,

@@ -6,6 +6,7 @@ use crate::deadline::Deadline;
 use crate::definitions::Definitions;
 use crate::error::{QueryError, QueryErrorKind, unknown_table};
 use crate::handles::Handles;
+use crate::holding::counted;
 use crate::interruption::interruptible;
 use crate::limits::{Limits, TimeLimit};
 use crate::rescue::rescued;
@@ -274,6 +275,7 @@ pub(crate) async fn run(
     let optimized = with_room(|| state.optimize(plan))?.map_err(failed)?;
     let physical = state.query_planner().create_physical_plan(&optimized, state).await.map_err(failed)?;
     scan::check(physical.as_ref(), scan_bytes)?;
+    let physical = counted(physical).map_err(failed)?;
     let physical = interruptible(physical, deadline).map_err(failed)?;
     let batches = execute_stream(Arc::clone(&physical), state.task_ctx()).map_err(failed)?;
     Ok((spawn_buffered(batches, BATCHES_AHEAD), physical))

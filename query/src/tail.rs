@@ -78,13 +78,26 @@ impl Tails {
         self.streams.keys().map(String::as_str).chain([QUARANTINE])
     }
 
+    /// Makes room for one table: what is held of the others is worth less than an answer.
+    fn give_up_all_but(&self, follower: &Arc<Follower>) {
+        let all = self.streams.values().chain([&self.unclaimed]);
+        all.filter(|other| !Arc::ptr_eq(other, follower)).for_each(|other| other.give_up());
+    }
+
     /// A table as it is now, with what waits for it; `None` if it has no tail. What is configured is a table, also before its first file.
     pub(crate) async fn open(&self, table: &str) -> Result<Option<Tailed>, TailFailure> {
         if table == QUARANTINE {
             return self.quarantine().await.map(Some);
         }
         let Some(follower) = self.streams.get(table) else { return Ok(None) };
-        let view = follower.look().await?;
-        TailProvider::of(&view, view.readings(), Vec::new(), self.tables.bucket()).map(Some)
+        let view = match follower.look().await {
+            Err(failure) if failure.is_for_others() => {
+                self.give_up_all_but(follower);
+                follower.look().await?
+            }
+            found => found?,
+        };
+        let looked = Looked::new(view.readings(), view.newest, view.as_of);
+        TailProvider::of(&view, looked, Vec::new(), self.tables.bucket()).map(Some)
     }
 }

@@ -55,7 +55,8 @@ impl Quarantined {
             detail,
             topic: ArrivalView(&stored.record).topic().to_owned(),
             device_id: String::from_utf8_lossy(&stored.record.key).into_owned(),
-            payload: stored.record.value.clone(),
+            // A copy: the record's own bytes keep all that was read of the log with them.
+            payload: Bytes::copy_from_slice(&stored.record.value),
             partition,
             offset: stored.offset,
         }

@@ -41,7 +41,11 @@ pub(super) async fn ask_store(table: &Table) -> Result<(), LakeError> {
     hinted(table).await.map(drop)
 }
 
-async fn hinted(table: &Table) -> Result<Option<i64>, LakeError> {
+/// The version of the checkpoint that the hint names, if there is one.
+///
+/// # Errors
+/// `Store`, with what the store said.
+pub(crate) async fn hinted(table: &Table) -> Result<Option<i64>, LakeError> {
     let hint = async { table.store().get(&Path::from("_delta_log/_last_checkpoint")).await?.bytes().await };
     match hint.await {
         // It is a hint: one that cannot be read is none.

@@ -30,6 +30,21 @@ async fn a_checkpoint_is_due_every_so_many_commits() {
 }
 
 #[tokio::test]
+async fn of_several_who_have_a_table_open_one_writes_the_checkpoint() {
+    let bucket = Bucket::memory("b");
+    let table = table(&bucket).await;
+    let others = [another(&table).await, another(&table).await];
+    for step in 0..CHECKPOINT_EVERY {
+        table.commit(append(&step.to_string(), "app", (step > 0).then_some(step), step + 1)).await.unwrap();
+    }
+    assert!(table.checkpoint_if_due().await.unwrap());
+    for other in &others {
+        other.snapshot().await.unwrap();
+        assert!(!other.checkpoint_if_due().await.unwrap());
+    }
+}
+
+#[tokio::test]
 async fn what_fails_after_a_commit_takes_nothing_back() {
     let (store, bucket) = faulty();
     let table = table(&bucket).await;

@@ -41,15 +41,15 @@ impl Group {
 }
 
 /// The files that are to become fewer now, if any. `target_size` is what a full file has, in bytes.
-pub(super) fn choose(
-    files: &[DataFile],
+pub(super) fn choose<'f>(
+    files: impl IntoIterator<Item = &'f DataFile>,
     partition_by: &[String],
     target_size: u64,
     now: DateTime<Utc>,
 ) -> Vec<Group> {
     let mut kin: BTreeMap<Kin<'_>, Vec<&DataFile>> = BTreeMap::new();
     // Who looks after another writer's files does not know their order.
-    for file in files.iter().filter(|file| is_ours(&file.path, partition_by)) {
+    for file in files.into_iter().filter(|file| is_ours(&file.path, partition_by)) {
         let key = (&file.partition_values, file.tags.get(tags::LOG_TOPIC), file.tags.get(tags::EPOCH));
         kin.entry(key).or_default().push(file);
     }

@@ -1,12 +1,14 @@
 //! Many small files become few large ones, the rows the same.
 
 use super::choose::{Group, choose};
-use super::land::{Landed, land};
+use super::land::{Landed, has_all, land};
+use super::lease::Lease;
 use super::merge::merge;
 use crate::table::Table;
 use crate::{DataFile, LakeError, Operation, Plan, Snapshot};
 use chrono::{DateTime, Utc};
 use millstream_model::column::reserved;
+use millstream_model::fault::Fault;
 use std::collections::HashSet;
 use tokio_util::sync::CancellationToken;
 
@@ -28,37 +30,48 @@ pub struct Compacted {
     pub overtaken: u64,
 }
 
-/// Merges what is to be merged by now.
+/// Merges what is to be merged by now, for as long as the lease is ours, where there is one. Files that cannot be read are left out: what is beside them does not
+/// suffer for it, and the first of them is told as `failure`.
 ///
 /// # Errors
-/// As [`merge`] and [`Table::commit`]. What was committed before stays.
+/// As [`merge`] where no file is to blame, and as [`Table::commit`]. What was committed before stays.
 pub(super) async fn compact(
     table: &Table,
     target_size: u64,
     now: DateTime<Utc>,
+    mut lease: Option<Lease>,
     stop: &CancellationToken,
     mut tell: impl FnMut(Compacted) + Send,
-) -> Result<Compacted, LakeError> {
-    let mut done = Compacted::default();
+) -> Result<(Compacted, Option<LakeError>), LakeError> {
+    let (mut done, mut failure) = (Compacted::default(), None);
+    let mut left_out: HashSet<String> = HashSet::new();
     for _ in 0..ROUNDS_MAX {
         let planned = table.snapshot().await?;
-        let groups = choose(planned.files(), planned.partition_by(), target_size, now);
-        if groups.is_empty() || stop.is_cancelled() {
-            break;
-        }
-        let before = done.written;
+        let files = planned.files().iter().filter(|file| !left_out.contains(&file.path));
+        let groups = choose(files, planned.partition_by(), target_size, now);
+        let before = (done.written, left_out.len());
         for group in groups {
-            // Each on what the one before has left: our own commits move the fence, too.
-            if !one(table, &group, stop, &mut done).await? {
-                return Ok(done);
+            if let Some(lease) = &mut lease
+                && !lease.renew(table).await?
+            {
+                return Ok((done, failure));
             }
-            tell(done);
+            // Each on what the one before has left: our own commits move the fence, too.
+            match one(table, &group, stop, &mut done).await {
+                Ok(true) => tell(done),
+                Ok(false) => return Ok((done, failure)),
+                Err(error) => {
+                    let Some(blamed) = blamed(&group, &error) else { return Err(error) };
+                    left_out.extend(blamed);
+                    failure.get_or_insert(error);
+                }
+            }
         }
-        if done.written == before {
+        if (done.written, left_out.len()) == before {
             break;
         }
     }
-    Ok(done)
+    Ok((done, failure))
 }
 
 /// Merges one group; false if that was stopped.
@@ -68,7 +81,14 @@ async fn one(
     stop: &CancellationToken,
     done: &mut Compacted,
 ) -> Result<bool, LakeError> {
+    if stop.is_cancelled() {
+        return Ok(false);
+    }
     let planned = table.snapshot().await?;
+    if !has_all(&planned, &group.files) {
+        done.overtaken += 1;
+        return Ok(true);
+    }
     let Some(file) = merge(table, &planned, group, stop).await? else { return Ok(false) };
     let (rows, bytes) = (file.rows, file.size);
     let plan = Plan {
@@ -97,6 +117,17 @@ async fn one(
         Landed::Overtaken => done.overtaken += 1,
     }
     Ok(true)
+}
+
+/// The files of the group on account of which its merge failed: one of them, all, or none.
+fn blamed(group: &Group, error: &LakeError) -> Option<Vec<String>> {
+    match error {
+        LakeError::Unread { path, .. } if error.fault() == Fault::Stop => Some(vec![path.clone()]),
+        LakeError::Rows { .. } | LakeError::Refused { .. } => {
+            Some(group.files.iter().map(|file| file.path.clone()).collect())
+        }
+        _ => None,
+    }
 }
 
 /// What [`compact`] would do with the files of this version whose date is `kept`, if nobody came between.

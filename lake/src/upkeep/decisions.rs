@@ -17,7 +17,8 @@ pub(super) struct LedgerApp<'s> {
     pub(super) name: &'s str,
 }
 
-/// All transactions of a table that say what became of offsets, of whatever topic and epoch.
+/// The transactions of a table that say what became of offsets, of whatever topic: of each partition the one of its last epoch. Those of former epochs never move
+/// again, and whoever raised it has finished what they waited for; to look for where they came from would be to read the whole log each time.
 pub(super) fn ledger_apps(snapshot: &Snapshot) -> Vec<LedgerApp<'_>> {
     let prefix = format!("millstream/{}/", snapshot.table());
     let parse = |(name, last)| {
@@ -32,7 +33,15 @@ pub(super) fn ledger_apps(snapshot: &Snapshot) -> Vec<LedgerApp<'_>> {
         };
         parts.next().is_none().then_some(app)
     };
-    snapshot.txns().filter_map(parse).collect()
+    let mut newest: Vec<LedgerApp<'_>> = Vec::new();
+    for app in snapshot.txns().filter_map(parse) {
+        match newest.iter_mut().find(|known| (&known.topic, known.partition) == (&app.topic, app.partition)) {
+            Some(known) if known.epoch < app.epoch => *known = app,
+            Some(_) => {}
+            None => newest.push(app),
+        }
+    }
+    newest
 }
 
 /// The paths of quarantine's files that a table of the bucket has decided on, and that may wait for quarantine's own commit.

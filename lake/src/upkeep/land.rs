@@ -5,7 +5,7 @@
 //! added meanwhile stays as it is.
 
 use crate::table::Table;
-use crate::{LakeError, Outcome, Plan, Snapshot};
+use crate::{DataFile, LakeError, Outcome, Plan, Snapshot};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -33,7 +33,10 @@ pub(super) async fn land(table: &Table, planned: &Snapshot, plan: Plan) -> Resul
     plan.set.insert(maintenance.clone(), expected.unwrap_or_default() + 1);
     for _ in 0..REBASES_MAX {
         let latest = table.snapshot().await?;
-        if latest.id() != planned.id() || latest.txn(&maintenance) != expected || !has_all(&latest, &plan) {
+        if latest.id() != planned.id()
+            || latest.txn(&maintenance) != expected
+            || !has_all(&latest, &plan.removes)
+        {
             return Ok(Landed::Overtaken);
         }
         plan.on_snapshot = Some(Arc::clone(&latest));
@@ -46,7 +49,8 @@ pub(super) async fn land(table: &Table, planned: &Snapshot, plan: Plan) -> Resul
     Ok(Landed::Overtaken)
 }
 
-fn has_all(latest: &Snapshot, plan: &Plan) -> bool {
-    let there: HashSet<&str> = latest.files().iter().map(|file| file.path.as_str()).collect();
-    plan.removes.iter().all(|file| there.contains(file.path.as_str()))
+/// Whether the version has all of these files.
+pub(super) fn has_all(snapshot: &Snapshot, files: &[DataFile]) -> bool {
+    let there: HashSet<&str> = snapshot.files().iter().map(|file| file.path.as_str()).collect();
+    files.iter().all(|file| there.contains(file.path.as_str()))
 }

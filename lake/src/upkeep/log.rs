@@ -5,13 +5,15 @@
 //! record the log is recognised, and what was decided and perhaps not finished.
 
 use super::decisions;
-use crate::table::Table;
+use crate::refresh::hinted;
+use crate::table::{READ_AHEAD, Table};
 use crate::{LakeError, Snapshot};
 use chrono::{DateTime, Utc};
-use futures::{StreamExt, TryStreamExt, stream};
+use deltalake_core::kernel::Action;
+use futures::TryStreamExt;
+use futures::future::try_join_all;
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
-use serde::Deserialize;
+use object_store::{ObjectMeta, ObjectStore};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The folder of the log.
@@ -26,11 +28,6 @@ pub(super) struct LogFiles {
     checkpoints: BTreeMap<i64, Vec<(ObjectMeta, usize)>>,
     /// The version that the hint beside the log names.
     hinted: Option<i64>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Hint {
-    version: i64,
 }
 
 /// What of the log is needed no more.
@@ -71,9 +68,18 @@ impl LogFiles {
         Ok(found)
     }
 
+    /// The first commit that is not older than this, or else the one that would come next; `None` if there may have been others that are gone.
+    fn since(&self, since: DateTime<Utc>) -> Option<i64> {
+        let (&last, _) = self.commits.last_key_value()?;
+        let first = self.commits.iter().find(|(_, meta)| meta.last_modified >= since);
+        let first = first.map_or(last + 1, |(&version, _)| version);
+        (first == 0 || self.commits.contains_key(&(first - 1))).then_some(first)
+    }
+
     /// What nobody needs who asks for a version that is younger than `before`.
     pub(super) fn needless(&self, before: DateTime<Utc>, held: &BTreeSet<i64>) -> Needless {
-        let in_force = self.commits.iter().rev().find(|(_, meta)| meta.last_modified < before);
+        // Ages count in the order of versions, as Delta's do: a commit that was dated by a clock which stood far back says nothing of those before it.
+        let in_force = self.commits.iter().take_while(|(_, meta)| meta.last_modified < before).last();
         let mut needless = Needless::default();
         let Some((&in_force, _)) = in_force else { return needless };
         let complete = |(_, parts): &(&i64, &Vec<(ObjectMeta, usize)>)| {
@@ -119,18 +125,6 @@ pub(super) async fn remove(table: &Table, needless: Needless) -> Result<Cleaned,
     Ok(needless.cleaned)
 }
 
-async fn hinted(table: &Table) -> Result<Option<i64>, LakeError> {
-    let store = table.store();
-    match store.get(&Path::from(FOLDER).join("_last_checkpoint")).await {
-        Ok(file) => {
-            let bytes = file.bytes().await.map_err(|source| table.log_unread(source))?;
-            Ok(serde_json::from_slice::<Hint>(&bytes).ok().map(|hint| hint.version))
-        }
-        Err(object_store::Error::NotFound { .. }) => Ok(None),
-        Err(source) => Err(table.log_unread(source)),
-    }
-}
-
 fn version(text: &str) -> Option<i64> {
     (text.len() == 20 && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok()).flatten()
 }
@@ -153,15 +147,20 @@ pub(super) struct TakenAway {
     id: String,
     /// All commits up to this version are taken into account.
     until: Option<i64>,
+    /// When the last of them was made, or one before it, whichever is later.
+    at: DateTime<Utc>,
     /// Path to when it was taken away.
     pub(super) paths: BTreeMap<String, DateTime<Utc>>,
 }
 
 impl TakenAway {
-    /// Takes into account what was committed since the last time, at first from `since` on. False if the log does not reach back so far: then nobody knows.
+    /// Takes into account what was committed since the last time, at first from `since` on, up to the snapshot. False if the log does not reach back so far: then
+    /// nobody knows.
+    ///
+    /// `log` was listed before the snapshot was taken: what came between is read, too, so that a table is not left untidy because it is busy.
     ///
     /// # Errors
-    /// `Gone`, `Store`, `Log` when a commit cannot be read.
+    /// `Store`, `Log` when a commit cannot be read.
     pub(super) async fn update(
         &mut self,
         table: &Table,
@@ -174,35 +173,27 @@ impl TakenAway {
         }
         let first = match self.until {
             Some(until) => until + 1,
-            None => match log.commits.iter().find(|(_, meta)| meta.last_modified >= since) {
-                Some((&version, _)) => version,
-                // All of them are older.
-                None => snapshot.version() + 1,
+            None => match log.since(since) {
+                Some(first) => first,
+                None => return Ok(false),
             },
         };
-        let reaches_back = first == 0 || self.until.is_some() || log.commits.contains_key(&(first - 1));
-        let versions: Vec<i64> = log.commits.range(first..).map(|(version, _)| *version).collect();
-        let is_whole = (first..).zip(&versions).all(|(expected, found)| expected == *found);
-        if !reaches_back
-            || !is_whole
-            || log.commits.last_key_value().is_none_or(|(last, _)| *last < snapshot.version())
-        {
-            return Ok(false);
-        }
-        let read =
-            |version| async move { table.require_actions(version).await.map(|actions| (version, actions)) };
-        let reads: Vec<_> = versions.into_iter().map(read).collect();
-        let mut read = stream::iter(reads).buffered(crate::table::READ_AHEAD);
-        while let Some((version, actions)) = read.try_next().await? {
-            let at = log.commits.get(&version).map_or_else(Utc::now, |meta| meta.last_modified);
-            for action in actions {
-                if let deltalake_core::kernel::Action::Remove(remove) = action {
-                    self.paths.insert(remove.path, at);
+        let versions: Vec<i64> = (first..=snapshot.version()).collect();
+        for some in versions.chunks(READ_AHEAD) {
+            let reads = some.iter().map(|version| table.commit_file(*version));
+            for (version, read) in some.iter().zip(try_join_all(reads).await?) {
+                let Some((meta, actions)) = read else { return Ok(false) };
+                // As in `needless`: whoever dates a commit before an earlier one is wrong.
+                self.at = self.at.max(meta.last_modified);
+                self.until = Some(*version);
+                for action in actions {
+                    if let Action::Remove(remove) = action {
+                        self.paths.insert(remove.path, self.at);
+                    }
                 }
             }
-            self.until = Some(version);
         }
-        self.until = self.until.or(Some(snapshot.version()));
+        self.until = self.until.max(Some(snapshot.version()));
         self.paths.retain(|_, at| *at >= since);
         Ok(true)
     }

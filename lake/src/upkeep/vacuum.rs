@@ -5,15 +5,17 @@
 
 use super::decisions;
 use super::log::{FOLDER, LogFiles, TakenAway};
+use crate::plan::UPLOAD_AGE_MAX;
 use crate::table::Table;
 use crate::write::is_ours;
-use crate::{LakeError, Snapshot};
+use crate::{LakeError, Operation, Outcome, Plan, Snapshot};
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
 use millstream_model::name::QUARANTINE;
 use object_store::ObjectStore;
 use object_store::path::Path;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Files are removed so many at a time: as many as S3 takes in one request.
@@ -23,7 +25,7 @@ const BATCH: usize = 1_000;
 const NAMED_MAX: usize = 8;
 
 /// How far the store's clock and ours may differ.
-const CLOCKS_DIFFER: Duration = Duration::from_secs(60 * 60);
+pub(super) const CLOCKS_DIFFER: Duration = Duration::from_secs(60 * 60);
 
 /// What vacuum found, and has removed or would remove.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -60,16 +62,17 @@ pub(super) async fn vacuum(
     mode: Mode,
 ) -> Result<Vacuumed, LakeError> {
     let before = now - safe_age;
+    let waiting = match table.name() {
+        QUARANTINE => decisions::waiting(table.bucket(), table.snapshot().await?.as_ref()).await?,
+        _ => HashSet::new(),
+    };
+    // Only now: what was finished while the ledgers were asked, and what they do not name any more, is part of this version.
     let latest = table.snapshot().await?;
     let mut found = Vacuumed::default();
     if !taken_away.update(table, &latest, log, before - CLOCKS_DIFFER).await? {
-        found.skipped = Some("its log does not reach back over the safe age, or changed meanwhile");
+        found.skipped = Some("its log does not reach back over the safe age");
         return Ok(found);
     }
-    let waiting = match table.name() {
-        QUARANTINE => decisions::waiting(table.bucket(), &latest).await?,
-        _ => HashSet::new(),
-    };
     let live: HashSet<&str> = latest.files().iter().map(|file| file.path.as_str()).collect();
     let store = table.store();
     let mut listed = store.list(None);
@@ -92,6 +95,10 @@ pub(super) async fn vacuum(
         if is_needed {
             continue;
         }
+        if mode == Mode::Do && found.files == 0 && !forestall(table, &latest, log, before).await? {
+            found.skipped = Some("others had begun to use it again, after a long time");
+            return Ok(found);
+        }
         found.files += 1;
         found.bytes += meta.size;
         batch.push(meta.location);
@@ -105,22 +112,51 @@ pub(super) async fn vacuum(
     Ok(found)
 }
 
+/// Makes sure that nobody commits a file that goes, not even a writer that was stopped between its last look, when that was young, and its commit, until now. The
+/// version that it would make was made by others since then, or else is made here, of nothing: it has to look again, and finds its upload too old. False if that
+/// was not to be had, because somebody came between.
+async fn forestall(
+    table: &Table,
+    latest: &Arc<Snapshot>,
+    log: &LogFiles,
+    before: DateTime<Utc>,
+) -> Result<bool, LakeError> {
+    let last_look = before + UPLOAD_AGE_MAX + CLOCKS_DIFFER;
+    // What came after the log was listed has just come.
+    if log.commits.get(&latest.version()).is_none_or(|meta| meta.last_modified > last_look) {
+        return Ok(true);
+    }
+    let app = format!("millstream/{}/vacuum", table.name());
+    let count = latest.txn(&app);
+    let plan = Plan {
+        operation: Operation::Lease,
+        expect: BTreeMap::from([(app.clone(), count)]),
+        set: BTreeMap::from([(app, count.unwrap_or_default() + 1)]),
+        on_snapshot: Some(Arc::clone(latest)),
+        ..Plan::default()
+    };
+    Ok(matches!(table.commit(plan).await?, Outcome::Applied { .. }))
+}
+
 /// The log, and what other programs keep beside a table's files: by Delta's word, what begins with `_` or `.`; a partition's folder does not.
 fn is_hidden(path: &str) -> bool {
     path.starts_with(FOLDER)
         || path.split('/').any(|part| part.starts_with(['_', '.']) && !part.contains('='))
 }
 
-/// Removes these files, in their order. One that is gone already is gone.
+/// Removes these files, a batch after the other in their order: a store may take the files of one batch in any. One that is gone already is gone.
 pub(super) async fn delete(table: &Table, paths: Vec<Path>) -> Result<(), LakeError> {
     let store = table.store();
-    let mut deleted = store.delete_stream(stream::iter(paths.into_iter().map(Ok)).boxed());
-    while let Some(one) = deleted.next().await {
-        match one {
-            Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
-            Err(source) => {
-                let place = format!("table {}", table.name());
-                return Err(LakeError::Store { action: "remove a file of", place, source });
+    for batch in paths.chunks(BATCH) {
+        let batch: Vec<_> = batch.iter().cloned().map(Ok).collect();
+        let mut deleted = store.delete_stream(stream::iter(batch).boxed());
+        while let Some(one) = deleted.next().await {
+            match one {
+                Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(source) => {
+                    let place = format!("table {}", table.name());
+                    return Err(LakeError::Store { action: "remove a file of", place, source });
+                }
             }
         }
     }

@@ -18,6 +18,8 @@ const TARGET_SIZE: u64 = 128 << 20;
 const SAFE_AGE: Duration = Duration::from_secs(7 * DAY.as_secs());
 /// As long as Delta's other writers keep their log.
 const LOG_KEEP: Duration = Duration::from_secs(30 * DAY.as_secs());
+/// A hundred years: the calendar does not go back without end.
+const LONGEST: Duration = Duration::from_secs(36_500 * DAY.as_secs());
 
 /// How the tables are looked after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +77,11 @@ pub(super) fn check_upkeep(raw: RawUpkeep, problems: &mut Vec<Problem>) -> Upkee
         );
     }
     let log_keep = raw.log_keep.map_or(LOG_KEEP.max(safe_age), |Span(span)| span);
+    for (key, span) in [("upkeep.safe_age", safe_age), ("upkeep.log_keep", log_keep)] {
+        if span > LONGEST {
+            problems.push(Problem::new(key, "must be at most 36500d"));
+        }
+    }
     if log_keep < safe_age {
         problems.push(
             Problem::new("upkeep.log_keep", "must be at least safe_age")
@@ -103,4 +110,75 @@ pub(super) fn check_keep(key: &str, term: Option<Term>, problems: &mut Vec<Probl
         );
     }
     Some(keep)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Settings;
+    use crate::config::load::load;
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    fn parse(text: &str) -> Result<Settings, Vec<Problem>> {
+        load(text, Path::new("/etc/millstream"), &BTreeMap::new())
+    }
+
+    #[test]
+    fn what_would_take_something_away_too_soon_is_refused() {
+        let check = |text: &str, expected: &[&str]| {
+            let problems = parse(text).err().unwrap_or_default();
+            let said: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            assert_eq!(said, expected, "{text}");
+        };
+        let stream = "[[stream]]\nname = \"a\"\ntopic = \"a/#\"\n";
+        check("[upkeep]\nsafe_age = \"24h\"\nlog_keep = \"1d\"", &[]);
+        check("[upkeep]\nsafe_age = \"23h\"", &["`upkeep.safe_age`: must be at least 1day"]);
+        check(
+            "[upkeep]\nsafe_age = \"400000years\"",
+            &["`upkeep.safe_age`: must be at most 36500d", "`upkeep.log_keep`: must be at most 36500d"],
+        );
+        check("[upkeep]\nlog_keep = \"6d\"", &["`upkeep.log_keep`: must be at least safe_age"]);
+        check("[upkeep]\ntarget_size = \"1KiB\"", &["`upkeep.target_size`: must be from 1MiB to 4GiB"]);
+        check("[upkeep]\nevery = \"100ms\"", &["`upkeep.every`: must be at least 1s"]);
+        check("[upkeep]\nquarantine_keep = \"1h\"", &["`upkeep.quarantine_keep`: must be at least 1d"]);
+        check(&format!("{stream}keep = \"1h\""), &["`stream[0].keep`: must be at least 1d"]);
+        check(&format!("{stream}keep = \"\""), &[]);
+    }
+
+    #[test]
+    fn each_table_is_kept_as_its_stream_says() {
+        let text = r#"
+            [upkeep]
+            every = ""
+            compact = false
+            safe_age = "60d"
+            quarantine_keep = "90d"
+            [[stream]]
+            name = "fast"
+            topic = "fast/#"
+            keep = "365d"
+            [[stream]]
+            name = "slow"
+            topic = "slow/#"
+            partition = "month"
+            keep = "400d"
+            [[stream]]
+            name = "whole"
+            topic = "whole/#"
+        "#;
+        let Settings { upkeep, streams, .. } = parse(text).unwrap();
+        let kept = |days: u32, date: DatePartition| Some(Keep { time: days * DAY, date });
+        let check = |table: &str, keep: Option<Keep>| {
+            let rules = Rules { target_size: None, safe_age: 60 * DAY, log_keep: 60 * DAY, keep };
+            assert_eq!(upkeep.ingestion(table, &streams), rules, "{table}");
+        };
+        check("fast", kept(365, DatePartition::Day));
+        check("slow", kept(400, DatePartition::Month));
+        check("whole", None);
+        check(QUARANTINE, kept(90, DatePartition::Day));
+        // Of a stream that is configured no more nothing is known.
+        check("former", None);
+        assert_eq!((upkeep.every, upkeep.reporting().keep), (None, None));
+    }
 }

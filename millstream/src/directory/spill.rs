@@ -1,12 +1,15 @@
 //! Where queries put what does not fit into memory: a directory for each process, in `spill` of the data directory.
 //!
-//! Not the system's directory for temporary files: on many systems that is memory, and spilling there would use up just what is missing. A process that is killed
-//! leaves its directory behind; the next one that needs one removes it. Who is alive shows by a lock on a file.
+//! Not the system's directory for temporary files: on many systems that is memory, and spilling there would use up just what is missing. Only where there is no data
+//! directory, as on the machine of somebody who asks what lies in Kafka and a store, it is there, in a directory that nobody else can read.
+//! A process that is killed leaves its directory behind; the next one that needs one removes it. Who is alive shows by a lock on a file.
 
-use anyhow::Context;
-use std::fs::{File, OpenOptions, TryLockError};
+use anyhow::{Context, ensure};
+use rustix::process::getuid;
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// The directory in the data directory.
@@ -17,6 +20,9 @@ const LOCK: &str = "lock";
 
 /// Locked as long as a process lives.
 const OWNER: &str = "owner";
+
+/// Rights in a directory for temporary files: its owner's alone.
+const PRIVATE: u32 = 0o700;
 
 /// What the name of a process's directory begins with: nothing else is ever removed.
 const PREFIX: &str = "queries-";
@@ -37,6 +43,24 @@ impl Spill {
     pub(super) fn take(directory: &Path) -> anyhow::Result<Self> {
         let all = directory.join(SPILL);
         take(&all).with_context(|| format!("failed to make a directory in {}", all.display()))
+    }
+
+    /// Makes one in a directory for temporary files, where others may write, too.
+    ///
+    /// # Errors
+    /// If it cannot be made, or what should be this user's own is somebody else's.
+    pub(super) fn take_among_others(temporary: &Path) -> anyhow::Result<Self> {
+        let own = temporary.join(format!("millstream-{}", getuid().as_raw()));
+        match DirBuilder::new().mode(PRIVATE).create(&own) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(error).with_context(|| format!("failed to make {}", own.display()));
+            }
+            _ => {}
+        }
+        let found = std::fs::symlink_metadata(&own)?;
+        let is_private = found.is_dir() && found.uid() == getuid().as_raw() && found.mode() & 0o077 == 0;
+        ensure!(is_private, "{} should be a directory of this user that nobody else can open", own.display());
+        Self::take(&own)
     }
 
     /// Half of what is free on its disk, in bytes; `None` if that cannot be told. The other half is the log's and the tables', which must not stand still for a
@@ -98,6 +122,9 @@ fn open(path: &Path) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::load::load;
+    use crate::directory::Directory;
+    use std::collections::BTreeMap;
     use tempfile::TempDir;
 
     fn names(directory: &Path) -> usize {
@@ -117,6 +144,34 @@ mod tests {
         assert_eq!(names(directory.path()), 2, "the second, and the lock");
         drop(second);
         assert_eq!(names(directory.path()), 1);
+    }
+
+    #[test]
+    fn among_others_it_is_in_a_directory_that_nobody_else_can_open() {
+        let temporary = TempDir::new().unwrap();
+        let spill = Spill::take_among_others(temporary.path()).unwrap();
+        let own = spill.path().parent().and_then(Path::parent).unwrap().to_owned();
+        assert_eq!(own.parent(), Some(temporary.path()));
+        assert_eq!(std::fs::metadata(&own).unwrap().mode() & 0o777, PRIVATE);
+        drop(spill);
+        drop(Spill::take_among_others(temporary.path()).unwrap());
+        // Somebody else was there first, and could put anything in it, or lead elsewhere.
+        std::fs::remove_dir_all(&own).unwrap();
+        DirBuilder::new().mode(0o755).create(&own).unwrap();
+        assert!(Spill::take_among_others(temporary.path()).is_err());
+        std::fs::remove_dir_all(&own).unwrap();
+        let elsewhere = TempDir::new().unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), &own).unwrap();
+        assert!(Spill::take_among_others(temporary.path()).is_err());
+    }
+
+    #[test]
+    fn without_a_data_directory_there_is_a_place_all_the_same() {
+        let settings = load("", Path::new(""), &BTreeMap::new()).unwrap();
+        let (spill, bytes) = Directory::new("no/such/directory").spill(&settings);
+        let spill = spill.unwrap();
+        assert!(spill.path().starts_with(std::env::temp_dir()), "{}", spill.path().display());
+        assert!(bytes <= settings.sql.spill_bytes());
     }
 
     #[test]

@@ -3,7 +3,6 @@
 //! [`health`] and [`metrics`] only read what the stages say of themselves; SQL is answered by `query`. Neighbour: the pipeline, which starts it last and ends it
 //! after the stages, so that draining can be watched. Nothing here changes anything.
 
-mod bearer;
 mod connections;
 mod health;
 pub(crate) mod identity;
@@ -13,10 +12,9 @@ use crate::pipeline::Observed;
 use anyhow::Context;
 use axum::Router;
 use axum::routing::get;
-use bearer::Bearer;
 use connections::Bounds;
 use millstream_model::secret::Secret;
-use millstream_query::server;
+use millstream_query::server::{self, Authority};
 use millstream_query::{Lakehouse, Limits, Session};
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,7 +58,7 @@ pub(crate) async fn router(
     };
     let metrics = Router::new()
         .route("/metrics", get(metrics::answer))
-        .with_state((observed.clone(), Arc::new(Bearer::new(token))));
+        .with_state((observed.clone(), Arc::new(Authority::new(token))));
     let health = Router::new()
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))

@@ -18,6 +18,7 @@ mod stages;
 
 pub(crate) use log::{LogHandle, open_kafka};
 pub(crate) use observed::Observed;
+pub(crate) use processor::report_limits;
 pub(crate) use reach::Reach;
 pub(crate) use stages::{Role, Stages};
 
@@ -32,6 +33,7 @@ use buckets::Buckets;
 use millstream_ingest::gateway::Observer;
 use millstream_model::secret::Secret;
 use millstream_transform::processor::Report;
+use processor::Processing;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -52,6 +54,8 @@ pub(crate) struct Pipeline {
     beacon: Option<Beacon>,
     /// Where queries spill, until the end.
     spill: Option<Spill>,
+    /// By what reports are kept, where they are.
+    processing: Option<Processing>,
 }
 
 /// Where the program can be reached.
@@ -99,9 +103,10 @@ impl Pipeline {
             reports: settings.reports.clone(),
             beacon: None,
             spill: None,
+            processing: None,
         };
         if stages.has(Role::Process) {
-            pipeline.start_processor(settings)?;
+            pipeline.start_processor(settings, directory)?;
             pipeline.start_reporting_janitor(settings)?;
         }
         if stages.has(Role::Firehose) {

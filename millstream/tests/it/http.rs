@@ -8,12 +8,17 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 
 /// Sends a request, and returns the status and the body of the answer.
 pub(crate) fn ask(address: SocketAddr, line: &str, headers: &[&str], body: &str) -> (u16, String) {
+    ask_as("localhost", address, line, headers, body)
+}
+
+/// The same of a server that is known by another name.
+fn ask_as(host: &str, address: SocketAddr, line: &str, headers: &[&str], body: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
     write!(
         stream,
-        "{line} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n{body}",
+        "{line} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n{body}",
         body.len()
     )
     .unwrap();
@@ -126,6 +131,30 @@ fn metrics_and_sql_need_the_token_and_probes_do_not() {
         assert_eq!(ask(http, line, &[token], "select 1").0, 200, "{line}");
     }
     assert!(!up.out().contains("sesame") && !up.err().contains("sesame"));
+    up.drain();
+}
+
+/// Neither a page's own request nor one under a name that was made to lead here; without a token nothing else tells them from a user of this machine.
+#[test]
+fn no_page_in_a_browser_reads_what_needs_no_token() {
+    let home = Home::new();
+    let up = home.up();
+    let http = http(&up);
+    for line in ["GET /metrics", "POST /v1/sql"] {
+        assert_eq!(ask(http, line, &[], "select 1").0, 200, "{line}");
+        let (status, said) = ask(http, line, &["origin: http://evil.example"], "select 1");
+        assert!(
+            status == 403 && said.contains("a page in a browser") && said.contains("http.token_file"),
+            "{said}"
+        );
+        let (status, said) = ask_as("evil.example:8474", http, line, &[], "select 1");
+        assert!(status == 403 && said.contains("as localhost") && said.contains("http.token_file"), "{said}");
+    }
+    assert_eq!(
+        ask_as("cluster.example", http, "GET /healthz", &[], "").0,
+        200,
+        "a probe may say what it likes"
+    );
     up.drain();
 }
 

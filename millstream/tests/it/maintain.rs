@@ -92,14 +92,52 @@ fn small_files_become_one_for_every_reader_and_a_dry_run_changes_nothing() {
     let refused = home.run(&["maintain", "nowhere"]).refused();
     assert!(refused.contains("there is no table nowhere; there are ingestion.grown"), "{refused}");
 
+    check_others(&home, &after);
+}
+
+/// Other readers find the same.
+fn check_others(home: &Home, expected: &Value) {
     let Some(python) = python() else { return };
     let table = home.data().join("ingestion/grown");
     let arguments = ["rows".as_ref(), table.as_os_str(), QUERY.as_ref()];
     let read = run(Command::new(python).arg(script("read.py")).args(arguments), b"").good();
     let others: Value = serde_json::from_str(&read.out).unwrap();
     for reader in ["duckdb", "deltalake"] {
-        check(reader, &after, &others[reader]);
+        check(reader, expected, &others[reader]);
     }
+}
+
+#[test]
+fn a_table_whose_log_was_cleaned_is_read_by_everyone_and_written_on() {
+    let home = Home::with(BY_HAND);
+    let up = home.up();
+    let mut device = Device::connect(up.address(), Version::V5, "c");
+    // As many commits as it takes to a checkpoint.
+    publish(&home, &mut device, 0..101);
+    up.drain();
+    let log = home.data().join("ingestion/grown/_delta_log");
+    let first = log.join("00000000000000000001.json");
+    let commit = std::fs::read(&first).unwrap();
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(60 * 86_400);
+    for path in contents(&log).keys() {
+        std::fs::File::options().append(true).open(path).unwrap().set_modified(long_ago).unwrap();
+    }
+    let before = ours(&home);
+    let would = home.run(&["maintain", "grown", "--dry-run"]).good().out;
+    let said = home.run(&["maintain", "grown"]).good().out;
+    let removed = said.lines().find_map(|line| line.trim().strip_prefix("removed 100 commits")).unwrap();
+    assert!(would.contains(&format!("would remove 100 commits{removed}")), "{would}{said}");
+    // A single old commit stays where it is the last about a partition of the log: nobody must stumble over it.
+    std::fs::write(&first, commit).unwrap();
+    assert_eq!(ours(&home), before);
+    check_others(&home, &before);
+
+    let up = home.up();
+    let mut device = Device::connect(up.address(), Version::V5, "c");
+    publish(&home, &mut device, 101..103);
+    up.drain();
+    assert_eq!(home.value("select count(distinct _offset) from grown"), 103);
+    check_others(&home, &ours(&home));
 }
 
 #[test]

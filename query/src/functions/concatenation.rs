@@ -1,51 +1,23 @@
 //! `||` between texts, with a limit: a text put together with itself thirty times over is a billion times as long. The engine has an operator for it, not a
-//! function, so that one is put in its place.
+//! function, so that this one is put in its place.
 
 use super::check_sum;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema};
-use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{ScalarValue, internal_err};
 use datafusion::error::Result;
-use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::type_coercion::binary::BinaryTypeCoercer;
 use datafusion::logical_expr::{
-    BinaryExpr, ColumnarValue, Expr, LogicalPlan, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
-    ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Expr, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility,
 };
-use datafusion::optimizer::AnalyzerRule;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr as PhysicalBinary, Column};
 use std::sync::{Arc, LazyLock};
 
-/// Puts the function in the place of every such operator.
-#[derive(Debug)]
-pub(crate) struct BoundedConcatenation;
-
-impl AnalyzerRule for BoundedConcatenation {
-    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        let replaced = plan.transform_up_with_subqueries(|step| {
-            step.map_expressions(|expr| expr.transform_up(|expr| Ok(replaced(expr))))
-        })?;
-        Ok(replaced.data)
-    }
-
-    fn name(&self) -> &str {
-        "bounded_concatenation"
-    }
-}
-
-fn replaced(expr: Expr) -> Transformed<Expr> {
-    static FUNCTION: LazyLock<Arc<ScalarUDF>> =
-        LazyLock::new(|| Arc::new(ScalarUDF::new_from_impl(Concatenation::new())));
-    match expr {
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::StringConcat, right }) => Transformed::yes(
-            Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(&FUNCTION), vec![*left, *right])),
-        ),
-        other => Transformed::no(other),
-    }
-}
+/// The function.
+pub(super) static FUNCTION: LazyLock<Arc<ScalarUDF>> =
+    LazyLock::new(|| Arc::new(ScalarUDF::new_from_impl(Concatenation::new())));
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Concatenation {

@@ -15,6 +15,15 @@ const ELEMENT_BYTES: i64 = 8;
 /// Bytes of a character at most.
 const CHARACTER_BYTES: i64 = 4;
 
+/// Bytes of what a text takes in a list, beside its own.
+const STRING_BYTES: i128 = 16;
+
+/// Bytes of a number or an instant as text at most.
+const WORD_BYTES: i128 = 40;
+
+/// How many bytes become of one byte of an instant's format at most: `%+` is a whole instant.
+const FORMATTED: i128 = 18;
+
 const DAY_NANOS: i128 = 86_400 * 1_000_000_000;
 
 /// What stands for a number that is too large to be told.
@@ -29,7 +38,9 @@ pub(super) struct Sizes {
 impl Sizes {
     pub(super) fn of(growth: Growth, args: &[ColumnarValue]) -> Result<Self> {
         let columns = match (growth, args) {
-            (Growth::Repeats, [value, count, ..]) => vec![bytes(value)?, numbers(count)?],
+            (Growth::Repeats | Growth::RepeatsElements, [value, count, ..]) => {
+                vec![bytes(value)?, numbers(count)?]
+            }
             (Growth::Replaces, [text, from, to, ..]) => vec![bytes(text)?, bytes(from)?, bytes(to)?],
             (Growth::ReplacesFound, [text, from, to, ..]) => {
                 vec![bytes(text)?, bytes(from)?, bytes(to)?, matches(text, from)?]
@@ -38,6 +49,16 @@ impl Sizes {
             (Growth::Elements, [_, count, fill, ..]) => vec![numbers(count)?, bytes(fill)?],
             (Growth::Elements | Growth::Characters, [_, count, ..]) => vec![numbers(count)?],
             (Growth::Encodes, [value, ..]) => vec![bytes(value)?],
+            (Growth::Formats, [_, format, ..]) => vec![bytes(format)?],
+            (Growth::Splits, [text, between, ..]) => vec![bytes(text)?, bytes(between)?],
+            (Growth::Words, [list, texts @ ..]) => {
+                let mut columns = vec![bytes(list)?, elements(list)?];
+                columns.extend(texts.iter().map(bytes).collect::<Result<Vec<_>>>()?);
+                columns
+            }
+            (Growth::ReplacesElements, [list, _, to, ..]) => vec![bytes(list)?, elements(list)?, bytes(to)?],
+            (Growth::Compares, [one, other, ..]) => vec![bytes(one)?, bytes(other)?],
+            (Growth::ComparesElements, [one, other, ..]) => vec![elements(one)?, elements(other)?],
             (Growth::Range, args) => args.iter().map(numbers).collect::<Result<_>>()?,
             (Growth::Sums | Growth::Joins, args) => args.iter().map(bytes).collect::<Result<_>>()?,
             _ => Vec::new(),
@@ -56,6 +77,8 @@ impl Sizes {
     /// None where an argument is null, and so the result.
     fn at(&self, row: usize) -> Option<i128> {
         let values = self.columns.iter().map(|column| at(column, row));
+        let cell = |column: usize| at(self.columns.get(column)?, row);
+        let element = i128::from(ELEMENT_BYTES);
         // Some of these pass over null.
         match self.growth {
             Growth::Sums => return Some(values.flatten().sum()),
@@ -63,15 +86,25 @@ impl Sizes {
                 let between = at(self.columns.first()?, row)? * self.columns.len() as i128;
                 return Some(values.flatten().sum::<i128>() + between);
             }
+            Growth::RepeatsElements => return Some(cell(0).unwrap_or(0).max(element) * cell(1)?),
+            Growth::Elements => return Some(cell(0)? * cell(1).unwrap_or(0).max(element)),
+            Growth::Splits => {
+                return Some(cell(0)? + (cell(0)? / cell(1).unwrap_or(1).max(1) + 1) * STRING_BYTES);
+            }
+            Growth::Words => {
+                let widest = cell(2).max(cell(3)).unwrap_or(0);
+                return Some(cell(0)? + cell(1)? * (widest + WORD_BYTES));
+            }
+            Growth::ReplacesElements => return Some(cell(0)? + cell(1)? * cell(2).unwrap_or(0)),
             _ => {}
         }
         let values: Vec<i128> = values.collect::<Option<_>>()?;
         Some(match (self.growth, values.as_slice()) {
             (Growth::Repeats, [size, count]) => size * count,
-            (Growth::Elements, [count]) => count * i128::from(ELEMENT_BYTES),
-            (Growth::Elements, [count, fill]) => count * fill.max(&i128::from(ELEMENT_BYTES)),
             (Growth::Characters, [count]) => count * i128::from(CHARACTER_BYTES),
             (Growth::Encodes, [size]) => size * 2,
+            (Growth::Formats, [format]) => format * FORMATTED,
+            (Growth::Compares | Growth::ComparesElements, [one, other]) => one * other,
             (Growth::Replaces, [text, from, to]) => text + (text / from.max(&1) + 1) * to,
             (Growth::ReplacesFound, [text, from, to, matches]) => text + matches * (to - from),
             (Growth::Rewrites, [text, to]) => (text + 1) * to + text,
@@ -114,12 +147,40 @@ fn bytes(value: &ColumnarValue) -> Result<Vec<Option<i128>>> {
         | DataType::LargeBinary
         | DataType::BinaryView => integers(&length(&values)?),
         DataType::Null => Ok(vec![None; values.len()]),
+        kind if kind.primitive_width().is_some() => Ok(vec![Some(i128::from(ELEMENT_BYTES)); values.len()]),
         // All share what the array has: an average, and no value is made of less than an element.
         _ => {
             let average = values.get_array_memory_size() / values.len().max(1);
             let average = i64::try_from(average).unwrap_or(i64::MAX).max(ELEMENT_BYTES);
             Ok(vec![Some(i128::from(average)); values.len()])
         }
+    }
+}
+
+/// How many elements the lists have, those of lists within them counted each; of these an average.
+fn elements(value: &ColumnarValue) -> Result<Vec<Option<i128>>> {
+    let lists = array(value)?;
+    match (lists.data_type(), inner(&lists)) {
+        (DataType::Null, _) => Ok(vec![None; lists.len()]),
+        (_, Some(within)) if inner(&within).is_some() => {
+            let mut leaves = within;
+            while let Some(within) = inner(&leaves) {
+                leaves = within;
+            }
+            Ok(vec![Some((leaves.len() / lists.len().max(1) + 1) as i128); lists.len()])
+        }
+        (_, Some(_)) => integers(&length(&lists)?),
+        _ => Ok(vec![Some(1); lists.len()]),
+    }
+}
+
+/// What is in all the lists together.
+fn inner(lists: &ArrayRef) -> Option<ArrayRef> {
+    match lists.data_type() {
+        DataType::List(_) => Some(Arc::clone(lists.as_list::<i32>().values())),
+        DataType::LargeList(_) => Some(Arc::clone(lists.as_list::<i64>().values())),
+        DataType::FixedSizeList(..) => Some(Arc::clone(lists.as_fixed_size_list().values())),
+        _ => None,
     }
 }
 

@@ -57,6 +57,6 @@ impl Admission {
 
 fn busy(why: String) -> Refusal {
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "busy", format!("too many queries at once: {why}"))
-        .hint("ask again in a moment")
+        .hint("ask again in a moment, or let more run, sql.running, and wait, sql.waiting and sql.wait")
         .with_header(header::RETRY_AFTER, "5")
 }

@@ -1,18 +1,29 @@
 //! Who may ask.
 
 use super::refusal::Refusal;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header, uri};
+use axum::response::{IntoResponse, Response};
 use millstream_model::secret::Secret;
 use std::hint::black_box;
+use std::net::Ipv4Addr;
 
 /// Compares what a client shows with the token, if there is one.
-pub(super) struct Authority {
+#[derive(Debug)]
+pub struct Authority {
     token: Option<Secret>,
 }
 
 impl Authority {
-    pub(super) fn new(token: Option<Secret>) -> Self {
+    /// With `None` whoever can connect may ask, pages in a browser excepted.
+    #[must_use]
+    pub fn new(token: Option<Secret>) -> Self {
         Self { token }
+    }
+
+    /// The answer to who may not ask; `None` to who may.
+    #[must_use]
+    pub fn turns_away(&self, headers: &HeaderMap) -> Option<Response> {
+        self.check(headers).err().map(IntoResponse::into_response)
     }
 
     pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
@@ -22,14 +33,29 @@ impl Authority {
             }
             Some(_) => Err(unknown()),
             // Without a token the address we listen on is all that keeps strangers out, and any page that a user of this machine opens could send requests to it.
-            None if headers.contains_key(header::ORIGIN) => Err(Refusal::new(
-                StatusCode::FORBIDDEN,
-                "unauthorized",
-                "a page in a browser may ask only where a token is set",
+            None if headers.contains_key(header::ORIGIN) => {
+                Err(foreign("a page in a browser may ask only where a token is set"))
+            }
+            None if !is_this_machine(headers) => Err(foreign(
+                "without a token this machine is asked by its address or as localhost, and by no other name",
             )),
             None => Ok(()),
         }
     }
+}
+
+/// Whether the one who asks knows us by an address, or as the machine that it is on itself. A name in somebody else's hands can be made to lead here, and then a page of
+/// theirs is taken by a browser for one of ours.
+fn is_this_machine(headers: &HeaderMap) -> bool {
+    let Some(named) = headers.get(header::HOST) else { return true };
+    let Ok(named) = uri::Authority::try_from(named.as_bytes()) else { return false };
+    let is_address = named.host().starts_with('[') || named.host().parse::<Ipv4Addr>().is_ok();
+    is_address || named.host().eq_ignore_ascii_case("localhost")
+}
+
+fn foreign(why: &str) -> Refusal {
+    Refusal::new(StatusCode::FORBIDDEN, "unauthorized", why)
+        .hint("set one, http.token_file in the configuration of the server")
 }
 
 fn unknown() -> Refusal {
@@ -73,6 +99,37 @@ mod tests {
         check(Some("Basic s3cret"), false);
         check(Some("s3cret"), false);
         check(None, false);
+    }
+
+    /// A page whose name was made to lead to this machine says that name, also where its browser sends no `Origin`.
+    #[test]
+    fn without_a_token_only_who_knows_this_machine_as_such_may_ask() {
+        let (open, closed) = (Authority::new(None), Authority::new(Some(Secret::new("t".to_owned()))));
+        let check = |host: &str, expected: bool| {
+            let headers = HeaderMap::from_iter([(header::HOST, host.parse().unwrap())]);
+            assert_eq!(open.check(&headers).is_ok(), expected, "{host}");
+            let token = [(header::AUTHORIZATION, "Bearer t".parse().unwrap())];
+            assert!(
+                closed
+                    .check(
+                        &headers
+                            .into_iter()
+                            .filter_map(|(name, value)| Some((name?, value)))
+                            .chain(token)
+                            .collect()
+                    )
+                    .is_ok()
+            );
+        };
+        for host in ["localhost", "LocalHost:8474", "127.0.0.1:8474", "10.1.2.3", "[::1]:8474"] {
+            check(host, true);
+        }
+        for host in
+            ["evil.example:8474", "localhost.evil.example", "127.0.0.1.evil.example", "1.2.3", "", "a b"]
+        {
+            check(host, false);
+        }
+        assert!(open.check(&HeaderMap::new()).is_ok());
     }
 
     #[test]

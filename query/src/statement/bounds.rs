@@ -2,7 +2,7 @@
 
 use crate::error::{Place, QueryError, QueryErrorKind};
 use datafusion::sql::parser::Statement as Parsed;
-use sqlparser::ast::{Expr, Function, ObjectName, Query, Visit, Visitor};
+use sqlparser::ast::{Expr, Function, ObjectName, Query, Select, SelectItem, Visit, Visitor};
 use sqlparser::dialect::GenericDialect;
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
@@ -16,11 +16,20 @@ const TOKENS_MAX: usize = 50_000;
 const JOINED_MAX: usize = 100;
 
 /// Tables that a statement reads, those of a common table expression counted where it is defined and as often as it is named: ten of them, each naming the one
-/// before twice, are a thousand.
-const TABLES_MAX: u64 = 250;
+/// before twice, are a thousand. Planning grows with their square, and with all of their columns: 240 small ones took it ten times as long as 100.
+const TABLES_MAX: u64 = 100;
 
 /// Columns of all the CUBEs: each doubles the groupings.
 const CUBED_MAX: usize = 8;
+
+/// WITHs within each other. Who looks for tables walks twice through what each of them defines, the WITHs in it included: eight are 256 times.
+const WITHIN_MAX: usize = 8;
+
+/// Queries that WITHs define. Planning copies for each of them those that stand before it.
+const DEFINED_MAX: usize = 250;
+
+/// Stars of one SELECT: each stands for all columns, of which a table may have hundreds.
+const STARS_MAX: usize = 20;
 
 /// Judges the text before it is parsed.
 pub(super) fn check_text(sql: &str) -> Result<(), QueryError> {
@@ -69,11 +78,16 @@ pub(super) fn too_large(what: &str, most: u64) -> QueryError {
     QueryError::new(QueryErrorKind::Forbidden, format!("the statement is too large: {what} than {most}"))
 }
 
-/// Judges how many tables would be read, and in how many ways grouped.
+/// Judges how much of it would be walked through more than once, how many tables would be read, and in how many ways grouped.
 pub(super) fn check_tables(parsed: &Parsed) -> Result<(), QueryError> {
     let mut tables = Tables::default();
     match parsed {
-        Parsed::Statement(ast) => _ = ast.visit(&mut tables),
+        Parsed::Statement(ast) => {
+            if let ControlFlow::Break(refusal) = ast.visit(&mut Repeats::default()) {
+                return Err(*refusal);
+            }
+            _ = ast.visit(&mut tables);
+        }
         Parsed::Explain(explain) => return check_tables(&explain.statement),
         Parsed::CreateExternalTable(_) | Parsed::CopyTo(_) | Parsed::Reset(_) => {}
     }
@@ -88,6 +102,47 @@ pub(super) fn check_tables(parsed: &Parsed) -> Result<(), QueryError> {
         Tables { read, .. } if read <= TABLES_MAX => Ok(()),
         _ => Err(too_large("its tables, each counted as often as it is read, are more", TABLES_MAX)
             .hint("a WITH query is computed anew wherever it is named")),
+    }
+}
+
+/// Refuses what stands for far more than is written.
+#[derive(Debug, Default)]
+struct Repeats {
+    within: usize,
+    defined: usize,
+}
+
+impl Visitor for Repeats {
+    type Break = Box<QueryError>;
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Self::Break> {
+        let Some(with) = &query.with else { return ControlFlow::Continue(()) };
+        self.within += 1;
+        self.defined += with.cte_tables.len();
+        let refused = match (self.within > WITHIN_MAX, self.defined > DEFINED_MAX) {
+            (true, _) => too_large("it has more WITHs within each other", WITHIN_MAX as u64)
+                .hint("write what they define one after the other: with a as (…), b as (… from a)"),
+            (_, true) => too_large("its WITHs define more queries", DEFINED_MAX as u64),
+            _ => return ControlFlow::Continue(()),
+        };
+        ControlFlow::Break(Box::new(refused.at(Place::of_span(with.with_token.0.span), "one too many")))
+    }
+
+    fn post_visit_query(&mut self, query: &Query) -> ControlFlow<Self::Break> {
+        self.within -= usize::from(query.with.is_some());
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Self::Break> {
+        let is_star =
+            |item: &&SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
+        match select.projection.iter().filter(is_star).count() > STARS_MAX {
+            false => ControlFlow::Continue(()),
+            true => ControlFlow::Break(Box::new(
+                too_large("a SELECT of it has more stars", STARS_MAX as u64)
+                    .hint("name the columns that are wanted"),
+            )),
+        }
     }
 }
 
@@ -182,12 +237,34 @@ mod tests {
             let steps: Vec<_> = (0..count).map(step).collect();
             format!("with t0 as (select 1), {} select 1 from T{count}", steps.join(", "))
         };
-        check(&doubling(6), None);
-        check(&doubling(7), Some("as often as it is read"));
+        check(&doubling(5), None);
+        check(&doubling(6), Some("as often as it is read"));
         check(&doubling(90), Some("as often as it is read"));
         check(&format!("explain {}", doubling(90)), Some("as often as it is read"));
         check("select 1 from t group by cube (a, b, c, d), cube (e, f, g, h)", None);
         check("select 1 from t group by cube (a, b, c, d), cube (e, f, g, h, i)", Some("CUBEs"));
-        check(&format!("select 1 from {}", vec!["t"; 251].join(", ")), Some("as often as it is read"));
+        check(&format!("select 1 from {}", vec!["t"; 101].join(", ")), Some("as often as it is read"));
+    }
+
+    /// Each of these would be planned for minutes, or for ever.
+    #[test]
+    fn what_stands_for_far_more_than_is_written_is_refused() {
+        let nested = |depth: usize| {
+            (0..depth).fold("select 1 as x".to_owned(), |sql, _| format!("with a as ({sql}) select x from a"))
+        };
+        check(&nested(8), None);
+        for depth in [9, 30, 45] {
+            check(&nested(depth), Some("WITHs within each other than 8"));
+            check(&format!("explain {}", nested(depth)), Some("WITHs within each other than 8"));
+        }
+        let beside = |count: usize| {
+            let defined: Vec<_> = (0..count).map(|index| format!("t{index} as (select {index})")).collect();
+            format!("with {} select 1 from t0", defined.join(", "))
+        };
+        check(&beside(250), None);
+        check(&beside(251), Some("define more queries than 250"));
+        check(&beside(6_000), Some("define more queries than 250"));
+        check(&format!("select {} from t", vec!["*"; 20].join(", ")), None);
+        check(&format!("select {} from t", vec!["t.*"; 21].join(", ")), Some("more stars than 20"));
     }
 }

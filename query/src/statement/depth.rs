@@ -5,6 +5,7 @@
 
 use super::bounds::too_large;
 use crate::error::{Place, QueryError, QueryErrorKind};
+use crate::interruption::handing_over;
 use datafusion::sql::parser::Statement as Parsed;
 use sqlparser::ast::{BinaryOperator, Expr, Spanned, Value, VisitMut, VisitorMut};
 use std::ops::ControlFlow;
@@ -25,6 +26,11 @@ const STACK_BYTES: usize = 128 << 20;
 
 /// Does it on a stack on which no statement is too deep. Only what is used of it costs memory.
 pub(crate) fn with_room<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, QueryError> {
+    // Who waits for a thread does no more than that, and for a large statement it is a while.
+    handing_over(|| run_with_room(work))
+}
+
+fn run_with_room<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, QueryError> {
     thread::scope(|scope| {
         let started = thread::Builder::new()
             .name("planner".to_owned())

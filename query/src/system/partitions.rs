@@ -43,13 +43,21 @@ const COLUMNS: [Column; 11] = [
     ),
     column("next_offset", Count, "the offset that the next message will get"),
     column("lag_messages", Count, "how many messages have no outcome in the tables yet"),
-    column("waiting_seconds", Number, "how long the oldest of those has waited; 0 if none waits"),
+    column(
+        "freshness_seconds",
+        Number,
+        "how old what the tables show is: how long the oldest of those has waited; 0 if none waits",
+    ),
     column(
         "last_commit",
         Instant,
         "when the commit was made that last decided about the partition; null where that commit was cleaned away",
     ),
-    column("newest_ts", Instant, "the latest event time of its committed readings, as far as commits say"),
+    column(
+        "newest_ts",
+        Instant,
+        "the latest event time of its committed readings, or the arrival of the last message of a commit without any, as far as commits say",
+    ),
     column("problem", Text, "why the table or the log could not be asked; null if they could"),
 ];
 
@@ -187,7 +195,7 @@ async fn standing(
     committed: Option<Offset>,
 ) -> Standing {
     let mut standing = Standing::default();
-    let of_the_log = ["first_offset", "next_offset", "lag_messages", "waiting_seconds", "problem"];
+    let of_the_log = ["first_offset", "next_offset", "lag_messages", "freshness_seconds", "problem"];
     let Some(log) = surroundings.log.as_ref().filter(|_| wanted.reads(of_the_log)) else { return standing };
     let bounds = match answered(log.bounds(partition)).await {
         Ok(bounds) => bounds,
@@ -196,7 +204,7 @@ async fn standing(
     standing.bounds = Some(bounds);
     if lag(bounds, committed) == 0 {
         standing.waiting = Some(0.0);
-    } else if wanted.reads(["waiting_seconds"]) {
+    } else if wanted.reads(["freshness_seconds"]) {
         match answered(waiting(log.as_ref(), partition, bounds.first.max(after(committed)))).await {
             Ok(waiting) => standing.waiting = waiting,
             Err(problem) => standing.problem = Some(problem),

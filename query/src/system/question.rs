@@ -10,6 +10,7 @@ use datafusion::datasource::ViewTable;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::Result;
 use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::{LogicalPlan, Union};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -32,7 +33,15 @@ pub(super) async fn view(
     }
     let mut state = blank.clone();
     state.register_catalog_list(Schemas::new([(INGESTION, Arc::new(Tables(question.tables)) as _)]));
-    let plan = state.create_logical_plan(&question.parts.join(" union all ")).await?;
+    // Each for itself: one text of all of them would be as deep as there are streams.
+    let mut parts = Vec::with_capacity(question.parts.len());
+    for part in &question.parts {
+        parts.push(Arc::new(state.create_logical_plan(part).await?));
+    }
+    let plan = match parts.len() {
+        1 => LogicalPlan::clone(&parts[0]),
+        _ => LogicalPlan::Union(Union::try_new_with_loose_types(parts)?),
+    };
     Ok(Arc::new(ViewTable::new(plan, None)))
 }
 
@@ -52,5 +61,27 @@ impl SchemaProvider for Tables {
 
     fn table_exist(&self, name: &str) -> bool {
         self.0.contains_key(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::Limits;
+    use crate::runtime::blank_state;
+    use crate::system::mismatches;
+
+    /// As many streams as a fleet of fleets has, on a thread of the runtime.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_question_may_have_very_many_parts() {
+        let planned = tokio::task::JoinSet::from_iter([async {
+            let parts = (0..3_000).map(|part| {
+                format!("select 's{part}' as stream, 'c' as column_name, {part} as mismatches, null as first_date, null as last_date")
+            });
+            let question = Question { parts: parts.collect(), tables: BTreeMap::new() };
+            let blank = blank_state(&Limits::default()).unwrap();
+            view(&mismatches::DEFINITION, question, &blank).await.unwrap().schema().fields().len()
+        }]);
+        assert_eq!(planned.join_all().await, [5]);
     }
 }

@@ -29,7 +29,7 @@ const COLUMNS: [Column; 22] = [
     column(
         "state",
         Text,
-        "waiting (a source or the table does not exist yet), current, behind, failing; of one that is not configured: abandoned",
+        "waiting (a source or the table does not exist yet, or no hour is complete), current, behind, failing; of one that is not configured: abandoned",
     ),
     column("sources", Text, "the tables that it reads"),
     column("shown_versions", Text, "the version of each source that it shows, in their order"),
@@ -206,7 +206,19 @@ impl Look<'_> {
             "failing"
         } else if self.shown.is_none() || self.sources.iter().any(|source| source.latest.is_none()) {
             "waiting"
-        } else if self.behind() == Some(0) {
+        } else {
+            self.state_of_rows()
+        }
+    }
+
+    fn state_of_rows(&self) -> &'static str {
+        let is_of_complete_hours = self.definition.is_some_and(|definition| definition.when != When::Always);
+        let mark = self.shown.as_ref().and_then(|(_, snapshot)| self.mark(snapshot));
+        // It does not say at once that it shows a version which adds nothing to complete hours.
+        let unsaid = if is_of_complete_hours { ledger::UNSAID_MAX } else { 1 };
+        if is_of_complete_hours && mark.is_none() {
+            "waiting"
+        } else if self.behind().is_some_and(|behind| behind < unsaid) {
             "current"
         } else {
             "behind"

@@ -20,6 +20,11 @@ impl Budget {
         self.limit
     }
 
+    /// The bytes that are taken.
+    pub(super) fn held(&self) -> usize {
+        self.held.load(Ordering::Acquire)
+    }
+
     /// Takes so many bytes; `None` if there are not so many left.
     pub(super) fn take(self: &Arc<Self>, bytes: usize) -> Option<Lease> {
         let taken = self.held.fetch_update(Ordering::AcqRel, Ordering::Acquire, |held| {
@@ -58,7 +63,7 @@ mod tests {
         let six = budget.take(6).unwrap();
         assert!(budget.take(5).is_none());
         let four = budget.take(4).unwrap();
-        assert!(budget.take(1).is_none());
+        assert!(budget.take(1).is_none() && budget.held() == 10);
         drop(six);
         assert!(budget.take(usize::MAX).is_none());
         assert_eq!(budget.take(6).map(|lease| lease.bytes()), Some(6));

@@ -46,12 +46,17 @@ pub(crate) enum TailError {
     /// The log was trimmed behind a commit, again and again, before it was read.
     #[error("read what waits in the log for {table}: it was committed and trimmed {looks} times meanwhile")]
     Moving { table: String, looks: usize },
-    /// It takes more memory than there is for it.
+    /// It takes more memory than there is for it: `needs` bytes at least, while `others` of the limit are taken by other tables, or by queries that still run.
     #[error(
-        "{messages} messages of {table} wait in the log{}, and take more than the {limit} bytes of memory that there are for what waits",
-        since.map(|since| format!(" since {since}")).unwrap_or_default()
+        "{messages} messages of {table} wait in the log{}, and take more than the {limit} bytes of memory that there are for what waits{}",
+        since.map(|since| format!(" since {since}")).unwrap_or_default(),
+        if *others > 0 {
+            format!("; {others} of them are taken by other tables, or by queries that still run")
+        } else {
+            String::new()
+        }
     )]
-    TooMuch { table: String, messages: i64, since: Option<Micros>, limit: usize },
+    TooMuch { table: String, messages: i64, since: Option<Micros>, needs: usize, limit: usize, others: usize },
     /// The table contradicts the stream's definition.
     #[error("read what waits in the log for {table}")]
     Contradiction { table: String, source: GrowError },

@@ -1,5 +1,6 @@
 //! The step of a plan that gives the rows of a tail, and counts them.
 
+use super::view::Rows;
 use crate::answer::TailMetrics;
 use arrow::array::AsArray;
 use arrow::array::{Array, RecordBatch};
@@ -24,13 +25,20 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What one query was told of a tail.
+/// What one query was told of a tail. Whatever may still read its rows holds this.
 #[derive(Debug)]
 pub(crate) struct Looked {
-    pub(super) newest: Option<Micros>,
-    pub(super) as_of: Micros,
+    pub(super) rows: Rows,
+    newest: Option<Micros>,
+    as_of: Micros,
     /// Rows that were offered to plans. Written when a scan is planned.
-    pub(super) offered: AtomicU64,
+    offered: AtomicU64,
+}
+
+impl Looked {
+    pub(super) fn new(rows: Rows, newest: Option<Micros>, as_of: Micros) -> Self {
+        Self { rows, newest, as_of, offered: AtomicU64::new(0) }
+    }
 }
 
 /// Gives batches that are in memory.

@@ -5,7 +5,7 @@
 
 use super::budget::Budget;
 use super::error::{TailError, TailFailure};
-use super::held::{Held, Step, waiting, wanted};
+use super::held::{Held, Step, Wanted, waiting, wanted};
 use super::maker::{Maker, Readings};
 use super::reach::Reach;
 use super::standing::{Decisions, Seen, Standing};
@@ -56,11 +56,19 @@ struct State {
     held: Option<Held>,
     /// The number of the look that was made last, and what it found.
     last: Option<(u64, Result<Arc<View>, TailFailure>)>,
-    /// Where a table stood when what waits for it took too much memory, and the bytes that it took.
-    refused: Option<(Standing, usize)>,
+    refused: Option<Refused>,
     used: Option<Instant>,
     /// Whether somebody waits to give it up.
     watched: bool,
+}
+
+/// What waited for a table took too much memory.
+#[derive(Debug)]
+struct Refused {
+    standing: Standing,
+    /// The bytes that it takes at least.
+    needs: usize,
+    since: Option<Micros>,
 }
 
 impl Follower {
@@ -94,7 +102,7 @@ impl Follower {
     ) -> Arc<Self> {
         Arc::new(Self {
             duty,
-            reach: Reach { log: Arc::clone(log), table, topic },
+            reach: Reach::new(log, table, topic),
             tables: Arc::clone(tables),
             budget: Arc::clone(budget),
             decisions: Decisions::default(),
@@ -137,23 +145,40 @@ impl Follower {
         found
     }
 
+    /// Gives up what it holds from look to look, unless it looks just now: what a query reads stays, and the next look makes the rest again.
+    pub(super) fn give_up(&self) {
+        if let Ok(mut state) = self.state.try_lock() {
+            (state.held, state.last) = (None, None);
+        }
+    }
+
     async fn find(&self, state: &mut State) -> Result<View, TailError> {
         let mut before: Option<(Standing, TailError)> = None;
         for _ in 0..LOOKS_MAX {
-            let (seen, partitions) =
-                tokio::join!(self.tables.look(&self.reach.table), self.reach.partitions());
-            let (seen, partitions) = (seen?, partitions?);
-            let standing = Standing::of(&self.reach.table, &self.reach.topic, seen.as_ref())?;
+            let as_of = Micros::from(Utc::now());
+            let (looked, partitions) = tokio::join!(self.look_at_table(), self.reach.partitions());
+            let ((seen, standing), mut partitions) = (looked?, partitions?);
             if let Some((stood, gone)) = before.take_if(|(stood, _)| *stood == standing) {
                 drop(stood);
                 return Err(gone);
             }
-            match self.find_once(state, seen, standing.clone(), partitions).await? {
+            if self.check_topic(&standing, &partitions).is_err() {
+                // One that was made meanwhile may have been committed, too.
+                partitions = self.reach.partitions().await?;
+                self.check_topic(&standing, &partitions)?;
+            }
+            match self.find_once(state, seen, standing.clone(), partitions, as_of).await? {
                 Step::Done(view) => return Ok(view),
                 Step::Moved(gone) => before = gone.map(|gone| (standing, gone)),
             }
         }
         Err(TailError::Moving { table: self.reach.table.clone(), looks: LOOKS_MAX })
+    }
+
+    async fn look_at_table(&self) -> Result<(Option<Seen>, Standing), TailError> {
+        let seen = self.tables.look(&self.reach.table).await?;
+        let standing = Standing::of(&self.reach.table, &self.reach.topic, seen.as_ref())?;
+        Ok((seen, standing))
     }
 
     /// The table is at this version; the log is looked at after that.
@@ -163,19 +188,23 @@ impl Follower {
         seen: Option<Seen>,
         standing: Standing,
         partitions: Vec<TopicPartition>,
+        as_of: Micros,
     ) -> Result<Step<View>, TailError> {
-        let as_of = Micros::from(Utc::now());
         let bounds = self.reach.bounds(&partitions).await?;
-        self.check_topic(&standing, &partitions)?;
         let wanted = match wanted(&self.reach.table, self.start(), &standing, &bounds)? {
             Step::Done(wanted) => wanted,
             Step::Moved(why) => return Ok(Step::Moved(why)),
         };
-        if let Some((stood, bytes)) = &state.refused {
-            if *stood == standing && *bytes > self.budget.limit() / 2 {
-                return Err(self.too_much(waiting(&wanted)));
-            }
-            state.refused = None;
+        // Perhaps the log begins there only since what was before it has been committed, for the first time, and trimmed.
+        let is_doubtful = wanted.iter().any(Wanted::begins_with_a_trimmed_log);
+        if is_doubtful && self.look_at_table().await?.1 != standing {
+            return Ok(Step::Moved(None));
+        }
+        if let Some(refused) = state.refused.take().filter(|refused| refused.standing == standing)
+            && let Some(error) = self.still_too_much(&refused, waiting(&wanted))
+        {
+            state.refused = Some(refused);
+            return Err(error);
         }
         let held = self.held(state, standing, seen.as_ref())?;
         if let Step::Moved(why) = held.open(&self.reach, &wanted, seen.as_ref(), &self.decisions).await? {
@@ -185,18 +214,18 @@ impl Follower {
             Ok(Step::Done(())) => {}
             Ok(Step::Moved(why)) => return Ok(Step::Moved(why)),
             Err(error) => {
-                let refused = (held.standing.clone(), held.bytes());
-                state.refused = matches!(error, TailError::TooMuch { .. }).then_some(refused);
+                let standing = held.standing.clone();
+                state.refused = Refused::by(&error, standing);
                 return Err(error);
             }
         }
         let pieces = held.cut(&self.reach, &wanted)?;
-        let received = pieces.iter().filter_map(|(chunk, _)| chunk.received());
+        let received = pieces.iter().filter_map(|piece| piece.chunk.received());
         Ok(Step::Done(View {
             newest: received.map(|(_, last)| last).max(),
             table: self.reach.table.clone(),
             standing: held.standing.clone(),
-            columns: held.maker.columns().cloned(),
+            columns: held.maker.columns(),
             pieces,
             seen,
             as_of,
@@ -247,9 +276,12 @@ impl Follower {
         }
     }
 
-    fn too_much(&self, messages: i64) -> TailError {
-        let (table, limit) = (self.reach.table.clone(), self.budget.limit());
-        TailError::TooMuch { table, messages, since: None, limit }
+    /// Why it would be in vain to make rows of all that waits, as it was before; `None` if so much memory is free by now.
+    fn still_too_much(&self, refused: &Refused, messages: i64) -> Option<TailError> {
+        let (table, limit, others) = (self.reach.table.clone(), self.budget.limit(), self.budget.held());
+        let &Refused { needs, since, .. } = refused;
+        let free = limit.saturating_sub(others);
+        (needs > free).then_some(TailError::TooMuch { table, messages, since, needs, limit, others })
     }
 
     /// Sees to it that what is held is given up when nobody looks any more.
@@ -261,12 +293,12 @@ impl Follower {
         state.watched = true;
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         while idle.try_join_next().is_some() {}
-        idle.spawn(give_up(Arc::downgrade(self)));
+        idle.spawn(give_up_when_idle(Arc::downgrade(self)));
     }
 }
 
 /// Waits until nobody has looked for a while, and gives up what is held.
-async fn give_up(follower: Weak<Follower>) {
+async fn give_up_when_idle(follower: Weak<Follower>) {
     let mut at = Instant::now() + IDLE;
     loop {
         sleep_until(at).await;
@@ -282,8 +314,22 @@ async fn give_up(follower: Weak<Follower>) {
     }
 }
 
+impl Refused {
+    fn by(error: &TailError, standing: Standing) -> Option<Self> {
+        match *error {
+            TailError::TooMuch { needs, since, .. } => Some(Self { standing, needs, since }),
+            _ => None,
+        }
+    }
+}
+
 impl TailFailure {
     fn is_too_much(&self) -> bool {
         matches!(*self.0, TailError::TooMuch { .. })
+    }
+
+    /// Whether there may be enough memory when nobody else has any.
+    pub(super) fn is_for_others(&self) -> bool {
+        matches!(*self.0, TailError::TooMuch { needs, limit, others, .. } if others > 0 && needs <= limit)
     }
 }

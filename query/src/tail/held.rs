@@ -1,12 +1,12 @@
 //! What a tail holds in memory between two looks, and how it follows the log and the table.
 
 use super::budget::Budget;
-use super::chunk::Chunk;
 use super::error::TailError;
 use super::lane::Lane;
 use super::maker::{Agreement, Maker};
 use super::reach::Reach;
 use super::standing::{Decisions, Seen, Standing};
+use super::view::Piece;
 use futures::future::try_join_all;
 use millstream_lake::ledger::{Mark, fingerprint};
 use millstream_log::{Bounds, LogError, LogReader};
@@ -28,6 +28,13 @@ pub(super) struct Wanted {
     first: Offset,
     /// The record before `from` that was committed; `None`: nothing is.
     committed: Option<Offset>,
+}
+
+impl Wanted {
+    /// Whether it begins where the log does, only because nothing is committed.
+    pub(super) fn begins_with_a_trimmed_log(&self) -> bool {
+        self.committed.is_none() && self.from > Offset::ZERO
+    }
 }
 
 /// The log is recognised again after so many times as long as that took: where it is quick, at each look; on Kafka, where it takes a reader of its own, now and then.
@@ -107,14 +114,16 @@ impl Held {
         let mut closed = Vec::new();
         for each in wanted {
             let lane = self.lanes.entry(each.partition.partition).or_insert_with(|| Lane::at(each.from));
-            lane.begin(each.from, each.next);
+            if lane.next() > each.next {
+                return self.begin_anew(seen);
+            }
+            lane.begin(each.from);
             if lane.next() < each.next && lane.reader.is_none() {
                 closed.push((each, lane.next(), lane.read().cloned()));
             }
         }
         if !self.recognises(reach, wanted).await? {
-            self.lanes.clear();
-            return Ok(Step::Moved(None));
+            return self.begin_anew(seen);
         }
         let marks = match committed_marks(reach, &closed, seen, decisions).await? {
             Step::Done(marks) => marks,
@@ -134,15 +143,18 @@ impl Held {
                         lane.reader = Some(reader);
                     }
                 }
-                // The log was made anew since it was read: nothing of it counts, and the next look finds out what does.
-                Opened::Another => {
-                    self.lanes.clear();
-                    return Ok(Step::Moved(None));
-                }
+                Opened::Another => return self.begin_anew(seen),
                 Opened::Trimmed => return Ok(Step::Moved(None)),
             }
         }
         Ok(Step::Done(()))
+    }
+
+    /// The log was made anew since it was read, or has lost its end: nothing of it counts, and the next look finds out what does.
+    fn begin_anew(&mut self, seen: Option<&Seen>) -> Result<Step<()>, TailError> {
+        self.lanes.clear();
+        self.maker.begin_anew(seen.map(|(_, snapshot)| &**snapshot))?;
+        Ok(Step::Moved(None))
     }
 
     /// Whether the log still has the records that were read last, as far as it is time to ask: a reader need not notice that it reads on in another log.
@@ -205,8 +217,9 @@ impl Held {
                     lane.close();
                     return Err(hole(reach, each, lane.next()));
                 };
+                let bytes = made.bytes();
                 if !lane.push(made, read, budget) {
-                    return Err(self.too_much(reach, wanted, budget));
+                    return Err(self.too_much(reach, wanted, bytes, budget));
                 }
                 // Making rows keeps a thread of the runtime busy, but not for long at a time.
                 yield_now().await;
@@ -216,11 +229,7 @@ impl Held {
     }
 
     /// The pieces that are asked for, each with the first offset of it that counts. A piece that is missing is an error, never a gap.
-    pub(super) fn cut(
-        &self,
-        reach: &Reach,
-        wanted: &[Wanted],
-    ) -> Result<Vec<(Arc<Chunk>, Offset)>, TailError> {
+    pub(super) fn cut(&self, reach: &Reach, wanted: &[Wanted]) -> Result<Vec<Piece>, TailError> {
         let mut all = Vec::new();
         for each in wanted {
             let lane = self.lanes.get(&each.partition.partition);
@@ -228,24 +237,24 @@ impl Held {
             let Some(chunks) = covered.and_then(Lane::covered) else {
                 return Err(hole(reach, each, each.from));
             };
-            all.extend(chunks.into_iter().map(|chunk| (chunk, each.from)));
+            let (partition, from) = (each.partition.partition, each.from);
+            all.extend(chunks.into_iter().map(|chunk| Piece { chunk, partition, from }));
         }
         Ok(all)
     }
 
-    /// Bytes of memory that it holds.
-    pub(super) fn bytes(&self) -> usize {
-        self.lanes.values().map(Lane::bytes).sum()
-    }
-
-    fn too_much(&self, reach: &Reach, wanted: &[Wanted], budget: &Budget) -> TailError {
+    /// There is no memory for so many bytes more.
+    fn too_much(&self, reach: &Reach, wanted: &[Wanted], more: usize, budget: &Budget) -> TailError {
         let oldest = self.lanes.values().filter_map(Lane::oldest).filter_map(|chunk| chunk.received());
         let since: Option<Micros> = oldest.map(|(first, _)| first).min();
+        let held = self.lanes.values().map(Lane::bytes).sum::<usize>();
         TailError::TooMuch {
             table: reach.table.clone(),
             messages: waiting(wanted),
             since,
+            needs: held + more,
             limit: budget.limit(),
+            others: budget.held().saturating_sub(held),
         }
     }
 }

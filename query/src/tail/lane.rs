@@ -53,10 +53,9 @@ impl Lane {
         self.read.as_ref()
     }
 
-    /// Holds nothing before `from` any more, and everything from there on that it held. Where it has not come so far, or is beyond `end` (the log was cut), it begins
-    /// anew.
-    pub(super) fn begin(&mut self, from: Offset, end: Offset) {
-        if from < self.start || self.next < from || end < self.next {
+    /// Holds nothing before `from` any more, and everything from there on that it held. Where it has not come so far, it begins anew.
+    pub(super) fn begin(&mut self, from: Offset) {
+        if from < self.start || self.next < from {
             *self = Self::at(from);
             return;
         }
@@ -120,7 +119,7 @@ mod tests {
 
     fn made(first: i64, last: i64) -> Made {
         let (first, last) = (Offset(first), Offset(last));
-        Made { first, last, readings: None, quarantined: Vec::new(), received: None }
+        Made { first, last, readings: None, quarantined: None, received: None }
     }
 
     fn mark(offset: i64) -> Mark {
@@ -140,22 +139,20 @@ mod tests {
     #[test]
     fn what_is_held_has_every_offset_from_its_start_to_its_end() {
         let budget = Budget::new(1 << 20);
-        let check = |from: i64, end: i64, held: usize, next: i64| {
+        let check = |from: i64, held: usize, next: i64| {
             let mut lane = filled(&budget);
-            lane.begin(Offset(from), Offset(end));
+            lane.begin(Offset(from));
             let covered = lane.covered().map(|chunks| chunks.len());
             assert_eq!((covered, lane.start(), lane.next()), (Some(held), Offset(from), Offset(next)));
         };
-        check(10, 30, 4, 30);
-        check(14, 30, 4, 30);
-        check(15, 30, 3, 30);
-        check(29, 40, 1, 30);
-        check(30, 40, 0, 30);
+        check(10, 4, 30);
+        check(14, 4, 30);
+        check(15, 3, 30);
+        check(29, 1, 30);
+        check(30, 0, 30);
         // Committed beyond what was read; and before what is held, as nobody asks.
-        check(31, 40, 0, 31);
-        check(9, 40, 0, 9);
-        // The log is shorter than what was read of it.
-        check(12, 29, 0, 12);
+        check(31, 0, 31);
+        check(9, 0, 9);
     }
 
     #[test]
@@ -184,7 +181,7 @@ mod tests {
         assert!(left.is_some());
         assert!(budget.take(1).is_none());
         assert!(!lane.push(made(50, 50), mark(50), &budget));
-        lane.begin(Offset(50), Offset(50));
+        lane.begin(Offset(50));
         assert!(lane.push(made(50, 50), mark(50), &budget));
     }
 }

@@ -11,7 +11,9 @@ use millstream_model::name::Partition;
 use millstream_model::record::Stored;
 use millstream_model::stream::Stream;
 use millstream_model::time::Micros;
-use millstream_readings::{Decoder, InputSchema, Quarantined, table_schema, unrouted};
+use millstream_readings::{
+    Decoder, InputSchema, Quarantined, quarantine_batch, quarantine_schema, table_schema, unrouted,
+};
 use std::sync::Arc;
 
 /// Rows that are being made take so many bytes at most before they are given up for kept ones: what there is no memory for is noticed before it is there.
@@ -121,11 +123,19 @@ impl Maker {
         }
     }
 
-    /// The columns of what is made, as far as they are known now; `None` where only quarantine is made.
-    pub(super) fn columns(&self) -> Option<&SchemaRef> {
+    /// Forgets what was learned of the fields: it was another log's.
+    pub(super) fn begin_anew(&mut self, snapshot: Option<&Snapshot>) -> Result<(), TailError> {
+        if let Self::Readings(readings) = self {
+            **readings = Readings::new(&readings.stream, snapshot)?;
+        }
+        Ok(())
+    }
+
+    /// The columns of the table, as far as they are known now.
+    pub(super) fn columns(&self) -> SchemaRef {
         match self {
-            Self::Readings(readings) => Some(&readings.columns),
-            Self::Unclaimed(_) => None,
+            Self::Readings(readings) => Arc::clone(&readings.columns),
+            Self::Unclaimed(_) => quarantine_schema(),
         }
     }
 
@@ -160,7 +170,7 @@ impl Maker {
             first: made.first()?.offset,
             last: made.last()?.offset,
             readings,
-            quarantined,
+            quarantined: (!quarantined.is_empty()).then(|| quarantine_batch(&quarantined)),
             received: received.reduce(|(first, last), (from, to)| (first.min(from), last.max(to))),
         };
         Some((made, taken))

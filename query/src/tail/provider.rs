@@ -6,7 +6,7 @@ use super::exec::{Looked, TailExec};
 use super::view::View;
 use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::DFSchema;
@@ -20,7 +20,6 @@ use datafusion::physical_plan::union::UnionExec;
 use millstream_lake::provider::SnapshotProvider;
 use millstream_lake::{Bucket, NewFile, grow};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 /// A table's version and what the log has beyond it.
 #[derive(Debug)]
@@ -28,7 +27,6 @@ pub(super) struct TailProvider {
     /// `None`: there is no table yet.
     files: Option<Arc<SnapshotProvider>>,
     schema: SchemaRef,
-    batches: Vec<RecordBatch>,
     looked: Arc<Looked>,
 }
 
@@ -36,15 +34,13 @@ impl TailProvider {
     /// The table of a view with these rows, and with these files that are not part of it yet.
     pub(super) fn of(
         view: &View,
-        batches: Vec<RecordBatch>,
+        looked: Looked,
         files: Vec<NewFile>,
         bucket: &Bucket,
     ) -> std::result::Result<Tailed, TailFailure> {
         let contradiction =
             |source| TailFailure(Arc::new(TailError::Contradiction { table: view.table.clone(), source }));
-        let columns = batches.first().map(RecordBatch::schema);
-        let columns = view.columns.clone().or(columns).unwrap_or_else(|| Arc::new(Schema::empty()));
-        let mut schema = columns;
+        let mut schema = Arc::clone(&view.columns);
         let mut provider = None;
         if let Some((table, snapshot)) = &view.seen {
             let wider = grow(&snapshot.schema(), &schema).map_err(contradiction)?;
@@ -53,9 +49,8 @@ impl TailProvider {
                 if files.is_empty() { Arc::clone(snapshot) } else { Arc::new(snapshot.with_added(&files)) };
             provider = Some(SnapshotProvider::widened(bucket, snapshot, table, &schema));
         }
-        let looked = Looked { newest: view.newest, as_of: view.as_of, offered: AtomicU64::new(0) };
         let looked = Arc::new(looked);
-        let provider = Self { files: provider, schema, batches, looked: Arc::clone(&looked) };
+        let provider = Self { files: provider, schema, looked: Arc::clone(&looked) };
         Ok(Tailed { provider: Arc::new(provider), looked })
     }
 
@@ -68,8 +63,9 @@ impl TailProvider {
             }
             None => None,
         };
-        let mut rows = Vec::with_capacity(self.batches.len());
-        for batch in &self.batches {
+        let batches = &self.looked.rows.batches;
+        let mut rows = Vec::with_capacity(batches.len());
+        for batch in batches {
             let projected = projected(batch, schema)?;
             let kept = match &filter {
                 Some(filter) => filtered(batch, projected, &self.schema, filter)?,

@@ -5,16 +5,20 @@
 //! waits, or is still in the log.
 
 use super::error::{TailError, TailFailure};
+use super::exec::Looked;
 use super::follower::Follower;
 use super::provider::TailProvider;
 use super::standing::Seen;
-use super::view::View;
+use super::view::{Rows, View};
 use super::{Tailed, Tails};
+use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::max;
+use arrow::datatypes::TimestampMicrosecondType;
 use futures::future::try_join_all;
 use millstream_lake::ledger::{Decision, app};
 use millstream_lake::{NewFile, Snapshot};
 use millstream_model::name::{LogTopic, Offset, Partition, QUARANTINE};
-use millstream_readings::{Quarantined, quarantine_batch};
+use millstream_model::time::Micros;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -22,12 +26,12 @@ use std::sync::Arc;
 const LOOKS_MAX: usize = 5;
 
 /// What a stream adds to quarantine's committed files.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Waiting {
     /// Files of decisions that quarantine has not repeated.
     files: Vec<NewFile>,
     /// Messages that are in the log only.
-    messages: Vec<Quarantined>,
+    rows: Rows,
 }
 
 impl Tails {
@@ -39,26 +43,26 @@ impl Tails {
         for _ in 0..LOOKS_MAX {
             // Behind all of them.
             let quarantine = self.unclaimed.look().await?;
-            let mut all = Waiting::default();
+            let snapshot = quarantine.snapshot().map(|snapshot| &**snapshot);
+            let found = views.iter().map(|(follower, view)| waiting(follower, view, snapshot));
+            let found = try_join_all(found).await.map_err(|error| TailFailure(Arc::new(error)))?;
+            let mut all = Waiting { files: Vec::new(), rows: quarantine.quarantined(|_| None) };
             let mut moved = false;
-            for (follower, view) in &mut views {
-                match waiting(follower, view, quarantine.snapshot().map(|snapshot| &**snapshot)).await {
-                    Ok(Some(waiting)) => {
+            for ((follower, view), found) in views.iter_mut().zip(found) {
+                match found {
+                    Some(waiting) => {
                         all.files.extend(waiting.files);
-                        all.messages.extend(waiting.messages);
+                        all.rows.append(waiting.rows);
                     }
-                    Ok(None) => {
+                    None => {
                         *view = follower.look().await?;
                         moved = true;
                     }
-                    Err(error) => return Err(TailFailure(Arc::new(error))),
                 }
             }
-            if moved {
-                continue;
+            if !moved {
+                return self.table(&quarantine, all, &views);
             }
-            all.messages.extend(quarantine.quarantined().cloned());
-            return self.table(&quarantine, all, &views);
         }
         Err(TailFailure(Arc::new(TailError::Moving { table: QUARANTINE.to_owned(), looks: LOOKS_MAX })))
     }
@@ -66,15 +70,19 @@ impl Tails {
     fn table(
         &self,
         quarantine: &View,
-        waiting: Waiting,
+        Waiting { files, rows }: Waiting,
         views: &[(&Arc<Follower>, Arc<View>)],
     ) -> Result<Tailed, TailFailure> {
-        let newest = waiting.messages.iter().map(|message| message.received_at).max();
-        let oldest_look = views.iter().map(|(_, view)| view.as_of).chain([quarantine.as_of]).min();
-        let batches = vec![quarantine_batch(&waiting.messages)];
-        let view = quarantine.at(newest, oldest_look.unwrap_or(quarantine.as_of));
-        TailProvider::of(&view, batches, waiting.files, self.tables.bucket())
+        let newest = rows.batches.iter().filter_map(newest).max();
+        let as_of = views.iter().fold(quarantine.as_of, |oldest, (_, view)| oldest.min(view.as_of));
+        TailProvider::of(quarantine, Looked::new(rows, newest, as_of), files, self.tables.bucket())
     }
+}
+
+/// When the newest of these messages was received.
+fn newest(rows: &RecordBatch) -> Option<Micros> {
+    let received = rows.column_by_name("received_at")?;
+    max(received.as_primitive_opt::<TimestampMicrosecondType>()?).map(Micros)
 }
 
 /// What a stream's table and its topic have beyond quarantine's version; `None` if the stream's table has moved on: look at it again.
@@ -85,7 +93,7 @@ async fn waiting(
 ) -> Result<Option<Waiting>, TailError> {
     let (topic, epoch) = (follower.topic(), view.standing.epoch);
     let repeated = |partition: Partition| repeated(quarantine, topic, epoch, partition);
-    let mut waiting = Waiting::default();
+    let mut waiting = Waiting { files: Vec::new(), rows: view.quarantined(repeated) };
     if let Some(seen) = &view.seen {
         let behind = view.standing.committed.iter();
         let behind = behind.filter(|(partition, committed)| repeated(**partition) < Some(**committed));
@@ -95,9 +103,6 @@ async fn waiting(
             None => return Ok(None),
         }
     }
-    let messages = view.quarantined();
-    let unknown = messages.filter(|message| repeated(message.partition) < Some(message.offset));
-    waiting.messages = unknown.cloned().collect();
     Ok(Some(waiting))
 }
 

@@ -8,6 +8,7 @@ use millstream_model::record::Stored;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 /// How long the log may take for one answer, or to give the next records that it has: many times what a slow broker takes, and shorter than a person waits. A log that
@@ -17,15 +18,24 @@ const WITHIN: Duration = Duration::from_secs(10);
 /// One read: little enough that making rows of it keeps nobody waiting for long, for it is done between two waits.
 const READ: ReadLimit = ReadLimit { records: 1024, bytes: 256 << 10 };
 
+/// So many partitions are asked about at the same time: on Kafka each question keeps a thread.
+const AT_ONCE: usize = 16;
+
 /// The log of one table.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Reach {
-    pub(super) log: Arc<dyn Log>,
+    log: Arc<dyn Log>,
     pub(super) table: String,
     pub(super) topic: LogTopic,
+    /// Never closed.
+    asking: Semaphore,
 }
 
 impl Reach {
+    pub(super) fn new(log: &Arc<dyn Log>, table: String, topic: LogTopic) -> Self {
+        Self { log: Arc::clone(log), table, topic, asking: Semaphore::new(AT_ONCE) }
+    }
+
     /// The topic's partitions; none if there is no such topic. It is not made.
     pub(super) async fn partitions(&self) -> Result<Vec<TopicPartition>, TailError> {
         let asked =
@@ -33,12 +43,13 @@ impl Reach {
         Ok(asked.await?.unwrap_or_default())
     }
 
-    /// First and next offset of each, asked at once.
+    /// First and next offset of each.
     pub(super) async fn bounds(
         &self,
         partitions: &[TopicPartition],
     ) -> Result<BTreeMap<TopicPartition, Bounds>, TailError> {
         let bounds = partitions.iter().map(|partition| async move {
+            let _turn = self.asking.acquire().await;
             let asked = self.within(|| format!("where {partition} ends"), self.log.bounds(partition)).await;
             asked.map(|bounds| (partition.clone(), bounds))
         });
@@ -51,6 +62,7 @@ impl Reach {
         partition: &TopicPartition,
         from: Offset,
     ) -> Result<Box<dyn LogReader>, TailError> {
+        let _turn = self.asking.acquire().await;
         self.within(|| format!("to read {partition}"), self.log.reader(partition, from)).await
     }
 

@@ -70,7 +70,7 @@ pub(crate) fn request(headers: &[(&str, &str)], sql: &str) -> String {
     let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let length = sql.len();
     format!(
-        "POST {PATH} HTTP/1.1\r\nhost: millstream\r\nconnection: close\r\n{headers}content-length: {length}\r\n\r\n{sql}"
+        "POST {PATH} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}content-length: {length}\r\n\r\n{sql}"
     )
 }
 

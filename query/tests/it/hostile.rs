@@ -71,6 +71,13 @@ impl Ground {
         Self { session, dir, lakehouse, limits }
     }
 
+    /// With more room on the disk than any of its statements needs: what stops them then is the memory.
+    async fn with_room_to_spill(self) -> Self {
+        let limits = Limits { spill_bytes: 1 << 30, ..self.limits };
+        let session = Arc::new(Session::open(&self.lakehouse, limits.clone()).await.unwrap());
+        Self { session, limits, ..self }
+    }
+
     /// With a stream `machines` of which everything still waits in the log, in which there is a secret, too, that no table has.
     async fn with_tail(self) -> Self {
         let log = EmbeddedLog::open(&self.dir.path().join("log"), EmbeddedSettings::default()).await.unwrap();
@@ -443,11 +450,6 @@ async fn what_has_no_end_is_stopped() {
         "select lpad(device_id, 1000000000, 'y') from telemetry",
     ]);
     ground.check_all(&statements, End::Stopped).await;
-    let chain = |first: &str, step: &str| {
-        let steps: Vec<_> =
-            (1..60).map(|i| format!("t{i} as (select {step} as s from t{})", i - 1)).collect();
-        format!("with t0 as ({first}), {} select s from t59", steps.join(", "))
-    };
     let one = "select max(device_id) as s from telemetry";
     let doubled = [
         chain(one, "s || s"),
@@ -468,12 +470,78 @@ async fn what_has_no_end_is_stopped() {
     ground.check_all(&too_many, End::Refused).await;
 }
 
+/// A chain of queries, each of the one before.
+fn chain(first: &str, step: &str) -> String {
+    let steps: Vec<_> = (1..60).map(|i| format!("t{i} as (select {step} as s from t{})", i - 1)).collect();
+    format!("with t0 as ({first}), {} select s from t59", steps.join(", "))
+}
+
+/// With time for all of it: what ends them is their size, or how much work they are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_needs_far_more_than_there_is_is_stopped_before_it_has_it() {
+    let ground = Ground::prepare(LONG * 4).await.with_room_to_spill().await;
+    let wide = "(select value, repeat('x', 1000) || value as t from generate_series(1, 40000))";
+    let commas = ["repeat(',', 100000)"; 12].join(", ");
+    let same = vec!["s"; 900].join(", ");
+    let mut statements = owned(&[
+        "select sum(value) over (rows between unbounded preceding and unbounded following) from generate_series(1, 4000000)",
+        "select max(s) from (select avg(value) over (partition by value % 2) as s from generate_series(1, 4000000))",
+        "select to_char(to_timestamp(value), repeat('%c', 60000)) from generate_series(1, 8192)",
+        "select date_format(to_timestamp(0), repeat('%c', 60000))",
+        "select array_to_string(range(1, 16000), repeat('x', 100000))",
+        "select array_to_string(array_repeat(cast(null as varchar), 1000), ',', repeat(device_id, 40000)) from telemetry",
+        "select array_replace_all(array_repeat('a', 10000), 'a', repeat('b', 100000))",
+        "select array_repeat(null, 1000000000)",
+        "select array_repeat(cast(null as varchar), 1000000000)",
+        "select array_resize(['a'], 1000000000, null)",
+        "select max(levenshtein(concat(repeat('a', 30000), value), repeat('b', 100000))) from generate_series(1, 8192)",
+        "select max(length(ltrim(concat(repeat('a', 30000), value), repeat('b', 100000) || 'a'))) from generate_series(1, 8192)",
+        "select count(*) from (select range(1, 4000 + value % 2) as a from generate_series(1, 4000)) where array_has_all(a, range(1, 4000))",
+    ]);
+    statements.extend([
+        format!("select max(length(s)) from (select max(t) over () as s, t from {wide})"),
+        format!("select max(s) from (select max(t) over (order by value rows between 10000000 preceding and current row) as s from {wide})"),
+        format!("select max(s) from (select lead(t, 10000000) over (order by value) as s from {wide})"),
+        format!("select max(s) from (select lag(t, 9223372036854775807) over (order by value) as s from {wide})"),
+        format!("select string_to_array(concat(device_id, {commas}), ',') from telemetry"),
+        format!("select [{same}] as l from (select repeat(device_id, 30000) as s from telemetry)"),
+        format!("select struct({same}) from (select repeat(device_id, 30000) as s from telemetry)"),
+        chain("select [1] as s", "s || s"),
+        chain("select [_offset] as s from telemetry", "s || s"),
+        chain("select [1] as s", "array_concat(s, s)"),
+    ]);
+    ground.check_all(&statements, End::Stopped).await;
+    // As much goes through these, and they hold little of it.
+    let passing = [
+        "lag(t) ignore nulls over (order by value)",
+        "lead(t, 2) over (order by value)",
+        "row_number() over (order by value)",
+        "max(t) over (order by value rows between 10 preceding and current row)",
+        "sum(length(t)) over (order by value)",
+    ];
+    let passing = passing.map(|function| format!("select max(s) from (select {function} as s from {wide})"));
+    ground.check_all(&passing, End::Answered).await;
+    let many_fields = [
+        chain("select 1 as s", "struct(s, s)"),
+        chain("select _offset as s from telemetry", "{a: s, b: s}"),
+        chain("select _offset as s from telemetry", "named_struct('a', s, 'b', s)"),
+        chain("select _offset as s from telemetry", "map {s: s}"),
+        chain("select [_offset] as s from telemetry", "arrays_zip(s, s)"),
+    ];
+    ground.check_all(&many_fields, End::Refused).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_too_large_to_plan_is_refused() {
     let ground = Ground::prepare(LONG).await;
     let doubling: Vec<_> =
         (1..60).map(|i| format!("t{i} as (select a.x from t{} a, t{} b)", i - 1, i - 1)).collect();
+    let within = |depth: usize| {
+        (0..depth).fold("select 1 as x".to_owned(), |sql, _| format!("with a as ({sql}) select x from a"))
+    };
     let statements = vec![
+        within(45),
+        format!("select {} from telemetry", vec!["*"; 20_000].join(",")),
         format!("select {}1{}", "(".repeat(100_000), ")".repeat(100_000)),
         format!("select {}1", "- ".repeat(50_000)),
         format!("select {}true", "not ".repeat(50_000)),

@@ -16,7 +16,7 @@ async fn telemetry(lakehouse: &Lakehouse) -> (Table, Arc<Snapshot>) {
 }
 
 /// Reports of which a date can be recomputed by itself.
-const BY_DATE: [&str; 9] = [
+const BY_DATE: [&str; 17] = [
     "select date, device_id, count(*) as readings, avg(temp) as temp, max(ts) as latest from telemetry group by 1, 2",
     "select date, date_trunc('hour', ts) as hour, count(*) as n from telemetry group by date, hour",
     "select t.date, temp from telemetry t where temp > 1 order by ts",
@@ -26,10 +26,18 @@ const BY_DATE: [&str; 9] = [
     "select date, temp from telemetry union all select date, f from (select date, \"TEMP_F\" as f from telemetry)",
     "select day as date, n from (select date as day, count(*) as n from telemetry group by 1)",
     "select date, count(distinct device_id) filter (where temp > 5) as n from telemetry where date > '2026-11-19' group by date",
+    "select date, temp from telemetry union all by name select temp, date from telemetry",
+    "select date, device_id from telemetry union select date, device_id from telemetry where temp > 1",
+    "select date, device_id, temp from telemetry qualify row_number() over (partition by date, device_id order by ts) = 1",
+    "select date, sum(temp) over hour as s from telemetry window hour as (partition by date order by ts range between interval '1 hour' preceding and current row)",
+    "select n as k, date from (select date, count(*) from telemetry group by date) as x(date, n)",
+    "select date, date_trunc('day', ts at time zone 'Europe/Berlin') as day, count(*) as n from telemetry group by date, day",
+    "select date, first_value(temp order by ts, device_id) as temp from telemetry group by all",
+    "select date, n from (select date, count(*) as n from telemetry group by date) union all select date, 0 as n from telemetry",
 ];
 
 /// Reports that mix dates, or surely may, and why.
-const WHOLE: [(&str, &str); 17] = [
+const WHOLE: [(&str, &str); 27] = [
     (
         "select min(date) as date, device_id from telemetry group by 2",
         "`date` does not stand in its GROUP BY",
@@ -82,6 +90,46 @@ const WHOLE: [(&str, &str); 17] = [
     (
         "select date, temp from telemetry union all select date '2026-11-19', 1.0",
         "it has a step that may mix dates (EmptyRelation)",
+    ),
+    (
+        "select date, count(*) filter (where ts > now()) as n from telemetry group by date",
+        "now() gives something else every time",
+    ),
+    (
+        "select date, sum(case when ts > now() then 1 end) over (partition by date) as n from telemetry",
+        "now() gives something else every time",
+    ),
+    (
+        "select date, temp from telemetry where date = today()",
+        "current_date() gives something else every time",
+    ),
+    (
+        "select date, temp from telemetry qualify row_number() over (partition by device_id order by ts) = 1",
+        "a window of it is not partitioned by `date`",
+    ),
+    (
+        "select date, sum(temp) over all_of_it as s from telemetry window all_of_it as (order by ts)",
+        "a window of it is not partitioned by `date`",
+    ),
+    (
+        "select min(date) over (partition by device_id, date) as date, temp from telemetry",
+        "its column date is not the source's own `date`",
+    ),
+    (
+        "select distinct on (device_id) date, device_id, temp from telemetry order by device_id, ts",
+        "it has a step that may mix dates (DistinctOn)",
+    ),
+    (
+        "select date, device_id from telemetry except select date, device_id from telemetry where temp > 3",
+        "it joins",
+    ),
+    (
+        "select t.date, x.m from telemetry t, lateral (select max(temp) as m from telemetry o where o.date = t.date) x",
+        "it joins",
+    ),
+    (
+        "with recursive r as (select date, 1 as k from telemetry union all select date, k + 1 from r where k < 2) select * from r",
+        "it has a step that may mix dates (RecursiveQuery)",
     ),
 ];
 

@@ -117,7 +117,7 @@ async fn a_request_that_is_none_is_refused() {
     let server = serve(Settings::default()).await;
     let long = "x".repeat(SQL_BYTES_MAX + 1);
     let chunked = format!(
-        "POST /v1/sql HTTP/1.1\r\nhost: m\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{long}\r\n0\r\n\r\n",
+        "POST /v1/sql HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{long}\r\n0\r\n\r\n",
         long.len()
     );
     let check = async |request: String, status: u16, message: &str| {
@@ -144,7 +144,8 @@ async fn a_request_that_is_none_is_refused() {
     check(request(&[("origin", "http://127.0.0.1:8474")], sql), 403, "browser").await;
     check(request(&[], sql).replace("HTTP/1.1", "HTTP/1.0"), 505, "HTTP/1.1").await;
     check(chunked, 413, "longer than the 262144 bytes").await;
-    let announced = "POST /v1/sql HTTP/1.1\r\nhost: m\r\nconnection: close\r\ncontent-length: 262145\r\n\r\n";
+    let announced =
+        "POST /v1/sql HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 262145\r\n\r\n";
     check(announced.to_owned(), 413, "longer than the 262144 bytes").await;
     for method in ["GET", "PUT", "DELETE", "OPTIONS"] {
         let reply = check(request(&[], sql).replacen("POST", method, 1), 405, "by POST").await;
@@ -384,6 +385,11 @@ async fn queries_wait_for_each_other_and_not_for_ever() {
     let third = server.ask(&[], "select 3").await;
     assert_eq!((third.status, third.header("retry-after")), (503, Some("5")), "{third:?}");
     assert_eq!(third.error()["kind"], "busy");
+    // Who goes leaves the queue, and his place is another's.
+    drop(second);
+    server.until(|counts| counts.waiting == 0).await;
+    let second = server.begin("select 2 as two").await;
+    server.until(|counts| counts.waiting == 1).await;
     drop(first);
     assert_eq!(read(second).await.text(), "{\"two\":2}\n");
     server.until(|counts| (counts.running, counts.waiting) == (0, 0)).await;

@@ -182,6 +182,23 @@ async fn nothing_waits_for_what_does_not_pause() {
     }
 }
 
+/// A statement that takes a while to be read does not keep others from being answered: this one is refused without a pause.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn nothing_waits_for_what_is_planned() {
+    let session = Arc::new(Session::open(&lakehouse().await, Limits::default()).await.unwrap());
+    let long = format!("insert into telemetry values ({})", vec!["1"; 20_000].join(","));
+    let (read, mut done) = tokio::sync::mpsc::unbounded_channel();
+    let mut tasks = JoinSet::new();
+    let (beside, told) = (Arc::clone(&session), read.clone());
+    tasks.spawn(async move {
+        assert_eq!(beside.query(&long).await.unwrap_err().kind(), QueryErrorKind::Forbidden);
+        told.send("the long one").unwrap();
+    });
+    tasks.spawn(async move { read.send("something else").unwrap() });
+    tasks.join_all().await;
+    assert_eq!((done.recv().await, done.recv().await), (Some("something else"), Some("the long one")));
+}
+
 async fn first_error(answer: &mut Answer, sql: &str) -> QueryError {
     loop {
         match answer.next().await {

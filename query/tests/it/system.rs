@@ -246,12 +246,12 @@ async fn what_is_not_asked_for_is_not_read() {
 #[tokio::test]
 async fn partitions_say_how_far_they_are_committed_and_what_waits() {
     let mut river = River::new().await;
-    let sql = "select stream, log_topic, partition, first_offset, committed_offset, next_offset, lag_messages, waiting_seconds, last_commit is not null as told, newest_ts, problem \
+    let sql = "select stream, log_topic, partition, first_offset, committed_offset, next_offset, lag_messages, freshness_seconds, last_commit is not null as told, newest_ts, problem \
         from system.partitions where stream = 'plant'";
-    let columns = "stream,log_topic,partition,first_offset,committed_offset,next_offset,lag_messages,waiting_seconds,told,newest_ts,problem";
+    let columns = "stream,log_topic,partition,first_offset,committed_offset,next_offset,lag_messages,freshness_seconds,told,newest_ts,problem";
     river.publish("d1", at(10), r#"{"temp": 20.5}"#).await;
     let session = river.session().await;
-    let waiting = "select committed_offset, next_offset, lag_messages, waiting_seconds > 1000 as late from system.partitions where stream = 'plant'";
+    let waiting = "select committed_offset, next_offset, lag_messages, freshness_seconds > 1000 as late from system.partitions where stream = 'plant'";
     check(&session, waiting, "committed_offset,next_offset,lag_messages,late\n,1,1,true").await;
     river.carry(Closed::Age).await;
     let row = "plant,millstream.plant,0,0,0,1,0,0.0,true,2026-11-19T00:00:00Z,";
@@ -266,8 +266,8 @@ async fn partitions_say_how_far_they_are_committed_and_what_waits() {
     check(&elsewhere, sql, &format!("{columns}\n{row}")).await;
     // A log that cannot be read is a problem of the columns alone that are read there.
     std::fs::remove_dir_all(river.log_dir()).unwrap();
-    let sql = "select committed_offset, lag_messages, waiting_seconds, problem like '%No such file%' as told from system.partitions where stream = 'plant'";
-    check(&session, sql, "committed_offset,lag_messages,waiting_seconds,told\n0,2,,true").await;
+    let sql = "select committed_offset, lag_messages, freshness_seconds, problem like '%No such file%' as told from system.partitions where stream = 'plant'";
+    check(&session, sql, "committed_offset,lag_messages,freshness_seconds,told\n0,2,,true").await;
 }
 
 #[tokio::test]
@@ -277,8 +277,8 @@ async fn what_no_stream_claims_waits_in_a_partition_of_its_own() {
     river.log.append(&LogTopic::unrouted(), vec![record]).await.unwrap().await.unwrap();
     check(
         &river.session().await,
-        "select stream, log_topic, committed_offset, lag_messages, waiting_seconds from system.partitions where stream = 'unrouted'",
-        "stream,log_topic,committed_offset,lag_messages,waiting_seconds\nunrouted,millstream.unrouted,,1,",
+        "select stream, log_topic, committed_offset, lag_messages, freshness_seconds from system.partitions where stream = 'unrouted'",
+        "stream,log_topic,committed_offset,lag_messages,freshness_seconds\nunrouted,millstream.unrouted,,1,",
     )
     .await;
 }
@@ -376,6 +376,10 @@ async fn reports_say_which_readings_they_go_by_and_why_they_are_computed_whole()
     let hottest = "hottest,waiting,plant,complete,,whole,it is not partitioned,";
     check(&session, sql, &format!("{columns}\n{hottest}\nmonthly,waiting,daily,always,,,,")).await;
     shown(&river, "daily", "plant", 2).await;
+    shown(&river, "hottest", "plant", 1).await;
+    // It is right nevertheless: what adds nothing to complete hours it says later.
+    let sql_of_hottest = "select state, behind_versions from system.reports where report = 'hottest'";
+    check(&session, sql_of_hottest, "state,behind_versions\ncurrent,1").await;
     shown(&river, "hottest", "plant", 2).await;
     let hottest = "hottest,current,plant,complete,2026-11-19T00:00:00Z,whole,it is not partitioned,";
     let monthly = "monthly,waiting,daily,always,,whole,it is not partitioned,";

@@ -8,6 +8,7 @@ use crate::transform::Transform;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Int32Type, Int64Type, SchemaRef};
+use bytes::Bytes;
 use datafusion::error::DataFusionError;
 use millstream_model::column::{Column, reserved};
 use millstream_model::quarantine::Reason;
@@ -151,7 +152,7 @@ impl Decoder {
             detail,
             topic: message.topic.clone(),
             device_id: String::from_utf8_lossy(&message.device_id).into_owned(),
-            payload: message.payload.clone(),
+            payload: Bytes::copy_from_slice(&message.payload),
             partition: message.partition,
             offset: message.offset,
         });

@@ -1,6 +1,6 @@
 //! Owning partitions of a log topic: where the ledger stands, what a predecessor left half done, and whether this is the right log.
 
-use super::buffer::Buffer;
+use super::buffer::{Batch, Buffer};
 use super::error::FirehoseError;
 use super::intake::Intake;
 use super::ledger::{
@@ -9,7 +9,6 @@ use super::ledger::{
 use super::passed::passed;
 use super::status::{Phase, Progress};
 use super::work::{Duty, Step, Work};
-use arrow::record_batch::RecordBatch;
 use chrono::Utc;
 use futures::future::try_join_all;
 use millstream_lake::ledger::{INPUT_SCHEMA, Mark, app, fingerprint, passed_app};
@@ -355,10 +354,10 @@ impl Claim {
         passed_app(self.ledger.name(), &self.topic, self.epoch, partition)
     }
 
-    /// How far event time has come with these rows: never back, whatever they are.
-    pub(crate) fn passed_after(&self, rows: &RecordBatch) -> BTreeMap<Partition, i64> {
+    /// How far event time has come with this batch: never back, whatever is in it.
+    pub(crate) fn passed_after(&self, batch: &Batch) -> BTreeMap<Partition, i64> {
         let mut after = self.passed.clone();
-        for (partition, time) in passed(rows) {
+        for (partition, time) in passed(&batch.rows, &batch.marks) {
             after.entry(partition).and_modify(|known| *known = time.max(*known)).or_insert(time);
         }
         after

@@ -50,7 +50,7 @@ pub(crate) async fn flush(
         Some(table) => upload(work, table, &batch.quarantined).await?,
         None => Vec::new(),
     };
-    let (held, passed) = (batch.held.clone(), claim.passed_after(&batch.rows));
+    let (held, passed) = (batch.held.clone(), claim.passed_after(&batch));
     let mut decision = decide(claim, batch, closed);
     tag(files.iter_mut().chain(&mut quarantine), &decision);
     decision.quarantine = quarantine;

@@ -122,13 +122,15 @@ impl Janitor {
             Ok(Ok(None)) => return,
             Ok(Ok(Some(tended))) => Ok(tended),
             Ok(Err(error)) => Err(chain(&error)),
-            Err(_) => Err("a defect ended it".to_owned()),
+            Err(_) => {
+                // What is half known is not to be relied on.
+                self.known.remove(name);
+                Err("a defect ended it".to_owned())
+            }
         };
         match &ended {
             Ok(tended) => say(name, tended),
             Err(error) => {
-                // What is half known is not to be relied on.
-                self.known.remove(name);
                 tracing::warn!(table = name, error, "a table could not be looked after; it is tried again");
             }
         }

@@ -8,6 +8,10 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::task::JoinError;
 
+/// How long a report is left to whoever computed it by another definition: two processes that do not agree would compute all of it in turn, at each look, for ever. While
+/// a new configuration is rolled out, the process of the former one has ended by then.
+pub(crate) const TAKEN_BACK_AFTER: Duration = Duration::from_secs(10 * 60);
+
 /// Why the processor stopped, or could not catch up.
 #[derive(Debug, Error)]
 pub enum ProcessorError {
@@ -78,12 +82,19 @@ pub enum ReportError {
     },
     /// It was not done within the time.
     #[error(
-        "it took longer than {limit:?} and was given up; ask for less, or partition it by its source's `date`, so that only the dates that changed are computed"
+        "it took longer than {limit:?} and was given up; ask for less, or partition it by its source's `date`, so that only the dates that changed are computed: the first \
+         time `millstream report run` takes as long as it needs"
     )]
     TooLong {
         /// How long it may take.
         limit: Duration,
     },
+    /// Its rows were of this definition, and are of another one now.
+    #[error(
+        "another process computed it by another definition; start all processes with the same configuration (this one takes the report back in {} minutes, as long as \
+         it runs)", TAKEN_BACK_AFTER.as_secs() / 60
+    )]
+    TakenOver,
     /// Its task ended by a defect.
     #[error("its computation ended unexpectedly")]
     Panicked(#[source] JoinError),

@@ -1,7 +1,7 @@
 //! Keeps one report: looks when something may have changed, and bears with failures.
 
 use super::attempt::Attempts;
-use super::error::ReportError;
+use super::error::{ReportError, TAKEN_BACK_AFTER};
 use super::noted::Noted;
 use super::refresh::{Refreshed, Thoroughness};
 use super::status::ReportPhase;
@@ -13,6 +13,13 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+/// After it was recomputed a report rests so many times as long as that took. A whole computation may take minutes, and commits come each minute: it must leave the cores to
+/// the others, the gateway of a small machine among them.
+const RESTS: u32 = 3;
+
+/// A shorter rest is not worth a timer.
+const REST_MIN: Duration = Duration::from_millis(500);
 
 /// One report and what it takes to keep it.
 #[derive(Debug)]
@@ -55,7 +62,7 @@ impl Keeper {
     }
 
     async fn event(&self, pause: Option<Duration>) -> Event {
-        // After a failure a notice does not shorten the wait: it would be a storm of failures.
+        // A notice does not shorten the wait after a failure, which would be a storm of failures, nor the rest.
         let rung = async {
             match pause {
                 Some(_) => std::future::pending().await,
@@ -91,35 +98,35 @@ impl Memory {
         }
     }
 
-    /// Brings the report up to date once; after a failure, says how long to wait. Dropping it midway leaves nothing that is seen.
+    /// Brings the report up to date once; after a failure, or when that took long, says how long to wait. Dropping it midway leaves nothing that is seen.
     async fn look(&mut self, works: &Arc<Works>, report: &Report) -> Option<Duration> {
         // What was given up may still be at work, without a turn: it is not to be overtaken by another of its kind.
         self.attempts.settled().await;
         // Given back after success only: after a failure everything is opened anew.
         let tables = std::mem::take(&mut self.tables);
-        let refreshed = match works.turns.acquire().await {
+        let (refreshed, spent) = match works.turns.acquire().await {
             Ok(_turn) => {
                 let began = Instant::now();
                 let once = refresh_once(Arc::clone(works), report.clone(), tables, Thoroughness::Needed);
                 let refreshed = self.attempts.run(works.settings.compute_max, once).await;
-                works.say(&report.name, |status| status.spent += began.elapsed());
-                refreshed
+                (refreshed, began.elapsed())
             }
             Err(_) => return None,
         };
+        works.say(&report.name, |status| status.spent += spent);
         match refreshed {
             Ok((refreshed, tables)) => {
+                let mut rest = None;
                 if let Refreshed::Replaced { .. } = refreshed {
                     works.say(&report.name, |status| status.recomputed += 1);
+                    rest = Some(spent * RESTS).filter(|rest| *rest >= REST_MIN);
                 }
-                if refreshed.is_shown() {
-                    self.noted.well(works, &report.name).await;
-                }
+                self.noted.well(works, &report.name).await;
                 tell(report, refreshed);
                 self.tables = tables;
                 self.backoff = Backoff::new();
                 self.last_error = None;
-                None
+                rest
             }
             Err(error) => {
                 let pause = self.failed(works, report, &error);
@@ -144,6 +151,7 @@ impl Memory {
         match error {
             // Most likely it will again: others get at least as much of the time.
             ReportError::TooLong { limit } => pause.max(*limit),
+            ReportError::TakenOver => TAKEN_BACK_AFTER,
             _ => pause,
         }
     }

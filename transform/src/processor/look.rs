@@ -5,6 +5,7 @@ use super::Works;
 use super::error::ReportError;
 use super::mark::Ends;
 use super::order::sources;
+use super::refresh::Thoroughness;
 use super::tables::Tables;
 use chrono::{NaiveDate, Utc};
 use millstream_lake::upkeep::{retired_app, retired_before};
@@ -12,7 +13,7 @@ use millstream_lake::{Bucket, DataFile, Snapshot, Table, TableDefinition};
 use millstream_model::column::reserved;
 use millstream_model::name::StreamName;
 use millstream_model::time::Micros;
-use millstream_query::report::ledger::{kept_app, mark_app, shown_app};
+use millstream_query::report::ledger::{SQL, WHEN, kept_app, mark_app, shown_app};
 use millstream_query::{Recompute, ReportPlan, ReportSource, SourceKind, SourceName, When};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,7 +40,12 @@ pub(crate) enum Looked {
 }
 
 /// Everything at its latest version.
-pub(crate) async fn look(works: &Works, report: &Report, tables: &mut Tables) -> Result<Looked, ReportError> {
+pub(crate) async fn look(
+    works: &Works,
+    report: &Report,
+    tables: &mut Tables,
+    thoroughness: Thoroughness,
+) -> Result<Looked, ReportError> {
     let names = sources(report, &works.reports)?;
     // Before the versions: what they say of the log must not be older than what the log says of itself.
     let ends = ends(works, report, &names).await?;
@@ -69,8 +75,13 @@ pub(crate) async fn look(works: &Works, report: &Report, tables: &mut Tables) ->
                 });
                 marks.collect::<Option<Vec<Micros>>>()?.into_iter().min()
             });
-            // Never back: what was complete once stays in the report.
-            Some(reached.max(shown.txn(&mark_app(report.name.as_str())).map(Micros)))
+            let before = shown.txn(&mark_app(report.name.as_str())).map(Micros);
+            Some(match thoroughness {
+                // Never back: what was complete once stays in the report.
+                Thoroughness::Needed => reached.max(before),
+                // Anew, too: a clock that was far ahead once would be believed for ever.
+                Thoroughness::Everything => reached.or(before),
+            })
         }
     };
     let kept = kept(report, &plan, &sources, &shown);
@@ -91,7 +102,7 @@ async fn ends(
             (SourceKind::Stream, Ok(stream)) => stream,
             _ => return Err(ReportError::NeverComplete { table: source.name.clone() }),
         };
-        let looked = Ends::look(log, &stream.log_topic(), now).await?;
+        let looked = Ends::look(log.as_ref(), &stream.log_topic(), now).await?;
         ends.insert(source.name.clone(), looked);
     }
     Ok(Some(ends))
@@ -110,6 +121,17 @@ impl Look {
     /// The transaction that says which version of a source the rows show.
     pub(crate) fn app(&self, report: &Report, source: &ReportSource) -> String {
         shown_app(report.name.as_str(), source.table.name(), self.sources.len() == 1)
+    }
+
+    /// Whether the rows that are shown come from this very definition.
+    pub(crate) fn is_of(&self, report: &Report) -> bool {
+        self.shown.property(SQL) == Some(report.sql.as_str())
+            && self.shown.property(WHEN).unwrap_or(When::Always.as_str()) == report.when.as_str()
+    }
+
+    /// Whether they come from another one that is known.
+    pub(crate) fn is_of_another(&self, report: &Report) -> bool {
+        self.shown.property(SQL).is_some_and(|sql| !sql.is_empty()) && !self.is_of(report)
     }
 
     /// The versions of the sources.

@@ -1,50 +1,19 @@
 //! The completeness mark: the hour up to which every partition of a stream's log has passed.
 //!
 //! A partition has passed the greatest event time that is committed of it; one in which nothing waits has passed the moment at which that was seen. So a partition
-//! whose messages wait holds the mark, and one that is silent does not. What comes nevertheless with an earlier event time is late, and is computed in then.
+//! whose messages wait holds the mark, and one that is silent does not. What comes nevertheless with an earlier event time is late, and is computed in then. A mark
+//! moves back only when a person has the report computed anew.
 
 use super::error::ReportError;
 use millstream_lake::{Snapshot, ledger};
-use millstream_log::embedded::Peek;
-use millstream_log::{Log, LogError};
+use millstream_log::Log;
 use millstream_model::name::{LogTopic, Offset, TopicPartition};
 use millstream_model::time::Micros;
-use std::sync::Arc;
+use std::cmp::Ordering;
 use std::time::Duration;
 
 /// Marks stand at full hours.
 const HOUR: i64 = 3_600_000_000;
-
-/// Where it is looked up how far a stream has come.
-#[derive(Debug, Clone)]
-pub enum Sight {
-    /// A log that is open here.
-    Open(Arc<dyn Log>),
-    /// An embedded log that another process may be writing.
-    Outside(Arc<Peek>),
-}
-
-impl Sight {
-    /// The partitions of a topic, and the offset that comes next in each.
-    async fn ends(&self, topic: &LogTopic) -> Result<Vec<(TopicPartition, Offset)>, LogError> {
-        let mut ends = Vec::new();
-        match self {
-            Self::Open(log) => {
-                for partition in log.partitions(topic).await? {
-                    let bounds = log.bounds(&partition).await?;
-                    ends.push((partition, bounds.next));
-                }
-            }
-            Self::Outside(peek) => {
-                for partition in peek.topics()?.into_iter().filter(|found| found.topic == *topic) {
-                    let bounds = peek.bounds(&partition)?;
-                    ends.push((partition, bounds.next));
-                }
-            }
-        }
-        Ok(ends)
-    }
-}
 
 /// The ends of a topic's partitions, looked up before the version of the table that is judged by them.
 #[derive(Debug, Clone)]
@@ -55,9 +24,14 @@ pub(crate) struct Ends {
 }
 
 impl Ends {
-    /// The ends of a stream's log topic. `now` is taken before the look.
-    pub(crate) async fn look(log: &Sight, topic: &LogTopic, now: Micros) -> Result<Self, ReportError> {
-        Ok(Self { at: now, next: log.ends(topic).await? })
+    /// The ends of a stream's log topic, which is not made by looking. `now` is taken before the look.
+    pub(crate) async fn look(log: &dyn Log, topic: &LogTopic, now: Micros) -> Result<Self, ReportError> {
+        let mut next = Vec::new();
+        for partition in log.existing(topic).await?.unwrap_or_default() {
+            let bounds = log.bounds(&partition).await?;
+            next.push((partition, bounds.next));
+        }
+        Ok(Self { at: now, next })
     }
 
     /// Up to when this version of the stream's table, which is newer than the look, is complete; `None` while that cannot be said.
@@ -71,9 +45,11 @@ impl Ends {
 
     fn passed(&self, snapshot: &Snapshot, partition: &TopicPartition, next: Offset) -> Option<Micros> {
         let committed = ledger::committed(snapshot, partition);
-        let waits = committed.map_or(Offset::ZERO, Offset::next) < next;
-        if !waits {
-            return Some(self.at);
+        match committed.map_or(Offset::ZERO, Offset::next).cmp(&next) {
+            Ordering::Equal => return Some(self.at),
+            // Appended and committed since the look; or the log is no longer the one that the table was filled from. The next look tells which.
+            Ordering::Greater => return None,
+            Ordering::Less => {}
         }
         let epoch = ledger::epoch(snapshot)?;
         let app = ledger::passed_app(snapshot.table(), &partition.topic, epoch, partition.partition);

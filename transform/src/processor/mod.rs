@@ -32,7 +32,6 @@ mod tests;
 mod wake;
 
 pub use error::{ProcessorError, ReportError};
-pub use mark::Sight;
 pub use millstream_query::ReportDefinition as Report;
 pub use once::{Once, catch_up, once};
 pub use order::{Cycle, order, sources};
@@ -98,7 +97,7 @@ pub(crate) struct Works {
     lakehouse: Lakehouse,
     session: Session,
     /// Asked how far streams have come; `None` where it cannot be: then no completeness mark moves.
-    log: Option<Sight>,
+    log: Option<Arc<dyn Log>>,
     /// All reports that there are, each after those that it reads.
     reports: Vec<Report>,
     wake: Wake,
@@ -124,7 +123,7 @@ impl Works {
     async fn open(
         settings: Settings,
         reports: &[Report],
-        log: Option<Sight>,
+        log: Option<Arc<dyn Log>>,
         ingestion: Bucket,
         reporting: Bucket,
         status: watch::Sender<Status>,
@@ -166,8 +165,7 @@ pub async fn run(
     shutdown: CancellationToken,
     status: watch::Sender<Status>,
 ) -> Result<(), ProcessorError> {
-    let sight = Some(Sight::Open(Arc::clone(&log)));
-    let works = Works::open(settings, &reports, sight, ingestion, reporting, status).await?;
+    let works = Works::open(settings, &reports, Some(Arc::clone(&log)), ingestion, reporting, status).await?;
     keep(works, log, shutdown).await
 }
 

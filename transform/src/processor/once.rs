@@ -2,7 +2,6 @@
 
 use super::attempt::Attempts;
 use super::error::{ProcessorError, ReportError};
-use super::mark::Sight;
 use super::noted::Noted;
 use super::order::with_upstream;
 use super::refresh::{Refreshed, Thoroughness};
@@ -40,7 +39,7 @@ pub async fn catch_up(
     reporting: Bucket,
     status: watch::Sender<Status>,
 ) -> Result<(), ProcessorError> {
-    let works = Works::open(settings, reports, log.map(Sight::Open), ingestion, reporting, status).await?;
+    let works = Works::open(settings, reports, log, ingestion, reporting, status).await?;
     let mut failed = None;
     run(works, &Once::default(), |name, outcome| {
         if let Err(source) = outcome {
@@ -52,14 +51,14 @@ pub async fn catch_up(
     failed.map_or(Ok(()), Err)
 }
 
-/// Does it, and says of each report, when it is done, what came of it. Safe as [`catch_up`] is. Without a log no completeness mark moves.
+/// Does it, and says of each report, when it is done, what came of it. Safe as [`catch_up`] is. The log is only looked at; without one no completeness mark moves.
 ///
 /// # Errors
 /// If no report can be computed at all.
 pub async fn once(
     settings: Settings,
     reports: &[Report],
-    log: Option<Sight>,
+    log: Option<Arc<dyn Log>>,
     ingestion: Bucket,
     reporting: Bucket,
     what: &Once,
@@ -86,8 +85,7 @@ async fn run(works: Works, what: &Once, mut said: impl FnMut(&StreamName, Result
         let outcome = attempts.run(works.settings.compute_max, once).await.map(|(refreshed, _)| refreshed);
         let mut noted = Noted::default();
         match &outcome {
-            Ok(refreshed) if refreshed.is_shown() => noted.well(&works, &report.name).await,
-            Ok(_) => {}
+            Ok(_) => noted.well(&works, &report.name).await,
             Err(error) => noted.failing(&works, &report.name, &chain(error)).await,
         }
         said(&report.name, outcome);

@@ -40,22 +40,12 @@ pub enum Refreshed {
     },
 }
 
-impl Refreshed {
-    /// Whether the report shows something that is right now.
-    pub(crate) fn is_shown(&self) -> bool {
-        match self {
-            Self::Waiting { .. } | Self::Incomplete => false,
-            Self::Current | Self::Replaced { .. } => true,
-        }
-    }
-}
-
 /// How much is computed at least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Thoroughness {
     /// What is not up to date.
     Needed,
-    /// Everything, but for dates that were retired in the source.
+    /// Everything, but for dates that were retired in the source; and the completeness mark, which moves back by nothing else.
     Everything,
 }
 
@@ -69,13 +59,18 @@ pub(crate) async fn refresh(
     works.say(&report.name, |status| status.phase = ReportPhase::Computing);
     let mut backoff = Backoff::new();
     loop {
-        let look = match look(works, report, tables).await? {
+        let look = match look(works, report, tables, thoroughness).await? {
             Looked::Found(look) => look,
             Looked::Missing(source) => {
                 say_waiting(works, report);
                 return Ok(Refreshed::Waiting { source: source.name });
             }
         };
+        // Tables that were given back after a success say so; after this failure they are opened anew, and the next try takes the report back.
+        if tables.are_ours && look.is_of_another(report) {
+            return Err(ReportError::TakenOver);
+        }
+        tables.are_ours = look.is_of(report);
         works.say(&report.name, |status| status.latest = look.versions());
         if look.mark == Some(None) {
             say_waiting(works, report);
@@ -91,6 +86,7 @@ pub(crate) async fn refresh(
         }
         if let Some(Replaced { version, dates, rows, files }) = replace(works, report, &look, &scope).await? {
             say_current(works, report, &look, version);
+            tables.are_ours = true;
             works.wake.tell(works.bucket(SourceKind::Report), report.name.as_str(), version).await;
             return Ok(Refreshed::Replaced { version, dates, rows, files });
         }

@@ -2,13 +2,14 @@
 
 use super::error::ReportError;
 use super::look::{Look, day_of};
-use super::scope::Scope;
+use super::scope::{Scope, commit_at};
 use super::{Report, Rigor, Works};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use chrono::Utc;
 use millstream_lake::{DataFile, NewFile, Operation, Outcome, Plan, Table, WriteOptions};
-use millstream_query::report::ledger::{SQL, WHEN, kept_app, made_of, mark_app};
+use millstream_query::report::ledger::{SQL, WHEN, commit_app, computed_app, kept_app, made_of, mark_app};
 use millstream_query::{Answer, Portion};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -45,7 +46,11 @@ pub(crate) async fn replace(
     };
     let rows = adds.iter().map(|file| file.rows).sum();
     let files = adds.len();
-    let plan = rigorous(works, report, look, plan(report, look, adds, removes)).await?;
+    let mut made_by = Vec::with_capacity(look.sources.len());
+    for source in &look.sources {
+        made_by.push(commit_at(&source.table, source.snapshot.version()).await?);
+    }
+    let plan = rigorous(works, report, look, plan(report, look, scope, &made_by, adds, removes)).await?;
     let outcome = look.table.commit(plan).await?;
     let Outcome::Applied { version } = outcome else { return Ok(None) };
     if let Err(error) = look.table.checkpoint_if_due().await {
@@ -81,11 +86,22 @@ fn portion(look: &Look, scope: &Scope) -> (Portion, Vec<DataFile>) {
     (Portion { dates, before }, removes)
 }
 
-fn plan(report: &Report, look: &Look, adds: Vec<NewFile>, removes: Vec<DataFile>) -> Plan {
+fn plan(
+    report: &Report,
+    look: &Look,
+    scope: &Scope,
+    made_by: &[i64],
+    adds: Vec<NewFile>,
+    removes: Vec<DataFile>,
+) -> Plan {
     let name = report.name.as_str();
     let mut moves = Moves::of_maintenance(look);
-    for source in &look.sources {
+    for (source, commit) in look.sources.iter().zip(made_by) {
         moves.to(look, look.app(report, source), source.snapshot.version());
+        moves.to(look, commit_app(name, source.table.name()), *commit);
+    }
+    if look.plan.asks_for_time() && *scope == Scope::Whole {
+        moves.to(look, computed_app(name), Utc::now().timestamp_millis());
     }
     if let Some(Some(mark)) = look.mark {
         moves.to(look, mark_app(name), mark.0);

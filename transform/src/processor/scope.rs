@@ -3,17 +3,22 @@
 use super::Report;
 use super::error::ReportError;
 use super::look::{Look, day_of};
-use millstream_lake::{CommitSummary, DataFile, LakeError};
+use chrono::Utc;
+use millstream_lake::{CommitSummary, DataFile, LakeError, Table};
 use millstream_model::column::reserved;
 use millstream_model::time::Micros;
-use millstream_query::report::ledger::{SQL, WHEN, kept_app, made_of, mark_app};
+use millstream_query::report::ledger::{UNSAID_MAX, commit_app, computed_app, kept_app, made_of, mark_app};
 use millstream_query::{Recompute, ReportSource, When};
 use std::collections::BTreeSet;
 use std::ops::{Range, RangeInclusive};
+use std::time::Duration;
 
-/// So many versions of a source may go by that change nothing in a report before it says that it shows them: a commit for each would be noise, and each further look
-/// reads their commits again.
-const UNSAID_MAX: i64 = 60;
+/// A report that asks for the time is computed at least so often, also while its sources are silent: which devices are, is asked for just then. Looks are more frequent,
+/// but all of it is computed each time.
+const TIME_PASSES: Duration = Duration::from_secs(15 * 60);
+
+/// Stands for a commit that is no longer in the log, or does not say when it was made.
+const UNKNOWN_COMMIT: i64 = 0;
 
 /// How much of a report must be computed again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +33,7 @@ pub(crate) enum Scope {
 
 /// Compares what the report shows with its sources as they are.
 pub(crate) async fn scope(report: &Report, look: &Look) -> Result<Scope, ReportError> {
-    if !is_same(report, look) {
+    if !is_same(report, look) || is_out_of_time(report, look) {
         return Ok(Scope::Whole);
     }
     let mark_before = look.shown.txn(&mark_app(report.name.as_str())).map(Micros);
@@ -72,14 +77,41 @@ fn is_same(report: &Report, look: &Look) -> bool {
         look.shown.property(&made_of(source.table.name())) == Some(source.snapshot.id())
     };
     let has_column = |name: &str| look.shown.schema().field_with_name(name).is_ok();
-    look.shown.property(SQL) == Some(report.sql.as_str())
-        && look.shown.property(WHEN).unwrap_or(When::Always.as_str()) == report.when.as_str()
+    look.is_of(report)
         && look.plan.schema().fields().iter().all(|field| has_column(field.name()))
         && look.sources.iter().all(same_source)
 }
 
+fn is_out_of_time(report: &Report, look: &Look) -> bool {
+    let computed_ms = look.shown.txn(&computed_app(report.name.as_str())).unwrap_or(0);
+    let age_ms = Utc::now().timestamp_millis().saturating_sub(computed_ms);
+    look.plan.asks_for_time() && u128::from(age_ms.unsigned_abs()) >= TIME_PASSES.as_millis()
+}
+
 fn done(report: &Report, look: &Look, source: &ReportSource) -> Option<i64> {
     look.shown.txn(&look.app(report, source))
+}
+
+/// Whether the version of a source that is shown was made by another commit than the one of that number by now. What is not known any more is taken to be the same.
+async fn is_another(
+    report: &Report,
+    look: &Look,
+    source: &ReportSource,
+    done: i64,
+) -> Result<bool, ReportError> {
+    let shown = look.shown.txn(&commit_app(report.name.as_str(), source.table.name()));
+    let Some(shown) = shown.filter(|shown| *shown != UNKNOWN_COMMIT) else { return Ok(false) };
+    let found = commit_at(&source.table, done).await?;
+    Ok(found != UNKNOWN_COMMIT && found != shown)
+}
+
+/// When the commit of a version was made, in milliseconds since 1970: no other that ever has its number was made in that moment.
+pub(crate) async fn commit_at(table: &Table, version: i64) -> Result<i64, ReportError> {
+    match table.commit_info(version).await {
+        Ok(commit) => Ok(commit.timestamp_ms),
+        Err(LakeError::Gone { .. }) => Ok(UNKNOWN_COMMIT),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// What the commits did, by source, that the report does not show; `None` where that cannot be told.
@@ -89,6 +121,10 @@ async fn changes(report: &Report, look: &Look) -> Result<Option<Vec<Vec<CommitSu
         let version = source.snapshot.version();
         // A source that is older than what is shown was put back to an earlier state.
         let Some(done) = done(report, look, source).filter(|done| *done <= version) else { return Ok(None) };
+        // Or it was, and has gone on since.
+        if done < version && is_another(report, look, source, done).await? {
+            return Ok(None);
+        }
         match source.table.changes(done, version).await {
             Ok(commits) => changes.push(commits),
             Err(LakeError::Gone { .. }) => return Ok(None),

@@ -13,6 +13,8 @@ pub(crate) struct Tables {
     sources: BTreeMap<SourceName, Table>,
     shown: Option<Table>,
     planned: Option<Planned>,
+    /// Whether the rows of the report were seen to be of the very definition that is kept here.
+    pub(crate) are_ours: bool,
 }
 
 /// A plan, and the sources as they were when it was made: their columns, and by which of them they are split.

@@ -11,17 +11,19 @@ use super::refresh::{Refreshed, Thoroughness};
 use super::replace::replace;
 use super::scope::scope;
 use super::tables::Tables;
-use super::{Report, ReportError, ReportPhase, Settings, Sight, Status, Works, catch_up, run};
+use super::{Report, ReportError, ReportPhase, Settings, Status, Works, catch_up, run};
 use crate::firehose::{self, NoticeRule, TrimRule};
 use crate::simulation::compactor::compact;
 use crate::simulation::world::{Fate, World};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use chrono::Utc;
 use futures::TryStreamExt;
-use millstream_lake::faults::FaultyStore;
+use millstream_lake::faults::{FaultyStore, LogFault};
 use millstream_lake::{Bucket, Operation, Plan, Table, TableDefinition};
 use millstream_log::{Log, ReadLimit};
 use millstream_model::name::{LogTopic, TopicPartition};
 use millstream_query::When;
+use millstream_query::report::ledger::computed_app;
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -55,7 +57,8 @@ async fn refresh(works: &Works, report: &Report) -> Result<Refreshed, ReportErro
 }
 
 async fn look(works: &Works, report: &Report) -> Look {
-    match super::look::look(works, report, &mut Tables::default()).await.unwrap() {
+    let look = super::look::look(works, report, &mut Tables::default(), Thoroughness::Needed).await;
+    match look.unwrap() {
         Looked::Found(look) => *look,
         Looked::Missing(source) => panic!("{source} is missing"),
     }
@@ -104,7 +107,7 @@ impl Fixture {
 
     async fn works_of(&self, reports: &[Report]) -> Works {
         let (status, _) = watch::channel(Status::default());
-        let log = Sight::Open(Arc::new(self.world.log.clone()));
+        let log: Arc<dyn Log> = Arc::new(self.world.log.clone());
         let (ingestion, reporting) = (self.world.ingestion(), self.reporting.clone());
         Works::open(Settings::default(), reports, Some(log), ingestion, reporting, status).await.unwrap()
     }
@@ -212,6 +215,47 @@ async fn other_sql_is_computed_anew_and_may_have_more_columns() {
     let other = report("daily", &wider.sql.replace("min(temp)", "max(temp) + 1"), Some("date"));
     fixture.catch_up(std::slice::from_ref(&other)).await;
     fixture.assert_equal(&other, "other").await;
+}
+
+/// Both look every minute; without the truce each would compute all of it at each look, for ever.
+#[tokio::test(start_paused = true)]
+async fn processors_that_do_not_agree_on_a_report_say_so_and_leave_it_to_each_other_for_a_while() {
+    let fixture = Fixture::one_message(3).await;
+    let sql = DAILY.replace("sum(temp)", "sum(temp) + 1");
+    let definitions = [daily(), report("daily", &sql, Some("date"))];
+    let shutdown = CancellationToken::new();
+    let (mut tasks, mut seen) = (JoinSet::new(), Vec::new());
+    for definition in &definitions {
+        let (status, watch) = watch::channel(Status::default());
+        seen.push(watch);
+        tasks.spawn(run(
+            Settings::default(),
+            vec![definition.clone()],
+            Arc::new(fixture.world.log.clone()),
+            fixture.world.ingestion(),
+            fixture.reporting.clone(),
+            shutdown.clone(),
+            status,
+        ));
+    }
+    let began = tokio::time::Instant::now();
+    for watch in &mut seen {
+        let told = |status: &Status| {
+            status.reports.get(&daily().name).is_some_and(|report| {
+                report.last_error.as_ref().is_some_and(|error| error.contains("by another definition"))
+            })
+        };
+        tokio::time::timeout(Duration::from_secs(60 * 60), watch.wait_for(told)).await.unwrap().unwrap();
+    }
+    // Hours of looks are few computations.
+    tokio::time::sleep(Duration::from_secs(60 * 60)).await;
+    let computed: u64 = seen.iter().map(|watch| watch.borrow().reports[&daily().name].recomputed).sum();
+    let minutes = began.elapsed().as_secs() / 60;
+    assert!(computed <= 2 + minutes / 5, "{computed} times in {minutes} minutes");
+    shutdown.cancel();
+    while let Some(ended) = tasks.join_next().await {
+        ended.unwrap().unwrap();
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -344,6 +388,61 @@ async fn a_source_that_was_made_anew_is_computed_whole() {
                 Refreshed::Current
             );
         }
+    }
+}
+
+/// Takes the last commits of the source away, as when an older copy of it is put back.
+async fn put_source_back(fixture: &Fixture, version: i64) {
+    let table = Table::open(&fixture.world.ingestion(), "telemetry").await.unwrap().unwrap();
+    for later in version + 1..=fixture.source_version().await {
+        table.store().delete(&Path::from(format!("_delta_log/{later:020}.json"))).await.unwrap();
+    }
+}
+
+/// After four commits there are more versions than are shown, and the last two of them alone say nothing of the days that the first two brought.
+#[tokio::test(start_paused = true)]
+async fn a_source_that_was_put_back_is_computed_whole_also_when_it_has_gone_on() {
+    for commits_since in [0, 1, 4] {
+        let mut fixture = Fixture::one_message(14).await;
+        let before = fixture.source_version().await;
+        for day in [1, 2] {
+            fixture.world.send("d1", r#"{"temp":1}"#, day * 86_400, Fate::Readings(1)).await;
+            fixture.commit().await;
+        }
+        fixture.catch_up(&[daily()]).await;
+        put_source_back(&fixture, before).await;
+        for day in 5..5 + commits_since {
+            fixture.world.send("d2", r#"{"temp":1}"#, day * 86_400, Fate::Readings(1)).await;
+            fixture.commit().await;
+        }
+        let refreshed = refresh(&fixture.works().await, &daily()).await.unwrap();
+        assert!(
+            matches!(refreshed, Refreshed::Replaced { dates: None, .. }),
+            "{commits_since}: {refreshed:?}"
+        );
+        fixture.assert_equal(&daily(), &format!("{commits_since} commits since")).await;
+        assert_eq!(refresh(&fixture.works().await, &daily()).await.unwrap(), Refreshed::Current);
+    }
+}
+
+/// A stream that is silent makes no versions, and just then it is asked for.
+#[tokio::test(start_paused = true)]
+async fn a_report_that_asks_for_the_time_is_computed_also_while_its_source_is_silent() {
+    let fixture = Fixture::one_message(15).await;
+    let sql = "select device_id from telemetry group by 1 having max(ts) < now() - interval '1 hour'";
+    for (report, expected) in [(report("silent", sql, None), true), (report("overall", OVERALL, None), false)]
+    {
+        let works = fixture.works().await;
+        assert!(matches!(refresh(&works, &report).await.unwrap(), Refreshed::Replaced { .. }));
+        assert_eq!(refresh(&works, &report).await.unwrap(), Refreshed::Current);
+        let table = Table::open(&fixture.reporting, report.name.as_str()).await.unwrap().unwrap();
+        let earlier = (Utc::now() - Duration::from_secs(60 * 60)).timestamp_millis();
+        let set = [(computed_app(report.name.as_str()), earlier)].into();
+        table.commit(Plan { operation: Operation::Schema, set, ..Plan::default() }).await.unwrap();
+        let refreshed = refresh(&works, &report).await.unwrap();
+        let again = matches!(refreshed, Refreshed::Replaced { dates: None, rows: 1, .. });
+        assert_eq!(again, expected, "{refreshed:?}");
+        assert_eq!(refresh(&works, &report).await.unwrap(), Refreshed::Current);
     }
 }
 
@@ -528,6 +627,38 @@ async fn a_report_that_never_ends_holds_up_no_other() {
         fixture.commit().await;
         shows(&mut seen, &overall, fixture.source_version().await).await;
     }
+    shutdown.cancel();
+    tasks.join_next().await.unwrap().unwrap().unwrap();
+}
+
+/// A minute each, and a commit each minute: without a rest it would never do anything else.
+#[tokio::test(start_paused = true)]
+async fn a_report_that_takes_long_is_computed_less_often_than_its_source_changes() {
+    let mut fixture = Fixture::one_message(16).await;
+    let minute = Duration::from_secs(60);
+    fixture.reports.script([LogFault::Delay(minute); 100]);
+    let (status, mut seen) = watch::channel(Status::default());
+    let shutdown = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(run(
+        Settings { sweep: 1000 * minute, trim: TrimRule::Keep, ..Settings::default() },
+        vec![daily()],
+        Arc::new(fixture.world.log.clone()),
+        fixture.world.ingestion(),
+        fixture.reporting.clone(),
+        shutdown.clone(),
+        status,
+    ));
+    for round in 0..30 {
+        fixture.world.send("d1", r#"{"temp":2}"#, round, Fate::Readings(1)).await;
+        fixture.commit().await;
+        tokio::time::sleep(minute).await;
+    }
+    let computed = seen.borrow().reports[&daily().name].recomputed;
+    assert!((4..=8).contains(&computed), "{computed}");
+    // And none of it is forgotten over the rest.
+    shows(&mut seen, &daily(), fixture.source_version().await).await;
+    fixture.assert_equal(&daily(), "after a rest").await;
     shutdown.cancel();
     tasks.join_next().await.unwrap().unwrap().unwrap();
 }

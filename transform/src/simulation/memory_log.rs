@@ -92,8 +92,10 @@ impl Log for MemoryLog {
             .collect())
     }
 
+    /// A topic begins with its first record.
     async fn existing(&self, topic: &LogTopic) -> Result<Option<Vec<TopicPartition>>, LogError> {
-        self.partitions(topic).await.map(Some)
+        let has_any = self.kept().keys().any(|partition| partition.topic == *topic);
+        Ok(if has_any { Some(self.partitions(topic).await?) } else { None })
     }
 
     async fn append(&self, topic: &LogTopic, records: Vec<Record>) -> Result<Pending, LogError> {

@@ -4,6 +4,7 @@ use super::clocked::Clocked;
 use super::compaction::readings;
 use super::*;
 use crate::Bucket;
+use crate::faults::{FaultyStore, LogFault};
 use crate::fixture::{append, table};
 use crate::ledger::{Closed, Decided, Decision, app};
 use chrono::TimeDelta;
@@ -284,4 +285,160 @@ async fn where_the_log_does_not_reach_back_over_the_safe_age_no_file_is_removed(
     let vacuumed = tend(&table, rules, now).await.vacuumed.unwrap();
     assert!(vacuumed.skipped.is_some() && vacuumed.files == 0, "{vacuumed:?}");
     table.store().head(&Path::from(left)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_table_that_is_busy_is_tidied_nevertheless() {
+    let (store, bucket) = clocked();
+    let table = table(&bucket).await;
+    let left = orphan(&table).await;
+    flush(&table, "app", readings(0..10, 0)).await;
+    let now = Utc::now() + TimeDelta::days(10);
+    store.set(now);
+    let log = LogFiles::list(&table).await.unwrap();
+    // A commit comes after the log was listed; it takes a file away.
+    let planned = table.snapshot().await.unwrap();
+    let taken_away = planned.files()[0].path.clone();
+    table.commit(crate::fixture::rewrite("new", Operation::Compact, &planned, &table)).await.unwrap();
+    let (mut known, safe_age) = (TakenAway::default(), rules().safe_age);
+    let vacuumed = vacuum::vacuum(&table, &mut known, &log, safe_age, now, Mode::Do).await.unwrap();
+    assert_eq!((vacuumed.files, vacuumed.skipped), (1, None));
+    table.store().head(&Path::from(left)).await.unwrap_err();
+    table.store().head(&Path::from(taken_away)).await.expect("somebody may still read it");
+}
+
+#[tokio::test]
+async fn what_is_finished_while_the_ledgers_are_asked_is_no_orphan() {
+    let (store, bucket) = clocked();
+    let ledger = table(&bucket).await;
+    let quarantine = Table::open_or_create(&bucket, QUARANTINE, &definition()).await.unwrap();
+    let topic: LogTopic = "millstream.t".parse().unwrap();
+    let app_of = |table: &str| app(table, &topic, 0, Partition(0));
+    let waiting = quarantine.write(readings(0..3, 0), &WriteOptions::default()).await.unwrap();
+    let promised = decision(&topic, waiting.clone(), 9);
+    let plan = Plan { info: promised.to_info().unwrap(), ..append("a", &app_of("t"), None, 9) };
+    ledger.commit(plan).await.unwrap();
+    // It waits for so long that its file is old; then the firehose comes back, finishes it, and decides on.
+    let later = Utc::now() + TimeDelta::days(10);
+    store.set(later);
+    let (firehose, quarantined) = (another(&ledger).await, another(&quarantine).await);
+    let redo =
+        Plan { operation: Operation::Redo, adds: waiting, ..append("unused", &app_of(QUARANTINE), None, 9) };
+    let next = decision(&topic, Vec::new(), 19);
+    let next = Plan { info: next.to_info().unwrap(), ..append("b", &app_of("t"), Some(9), 19) };
+    store.meanwhile("t/", async move {
+        assert!(matches!(quarantined.commit(redo).await.unwrap(), Outcome::Applied { .. }));
+        assert!(matches!(firehose.commit(next).await.unwrap(), Outcome::Applied { .. }));
+    });
+    let rules = Rules { target_size: None, ..rules() };
+    assert_eq!(tend(&quarantine, rules, later).await.vacuumed.unwrap().files, 0);
+    assert_eq!(ask(&quarantine, "select count(*) from t").await, [3]);
+}
+
+#[tokio::test]
+async fn of_a_commit_whose_clock_stood_far_back_nothing_follows() {
+    let (store, bucket) = clocked();
+    let table = table(&bucket).await;
+    for step in 0..3 {
+        flush(&table, "app", readings(step * 10..(step + 1) * 10, 0)).await;
+    }
+    let planned = table.snapshot().await.unwrap();
+    let removed: Vec<String> = planned.files().iter().map(|file| file.path.clone()).collect();
+    table.commit(crate::fixture::rewrite("new", Operation::Compact, &planned, &table)).await.unwrap();
+    table.checkpoint().await.unwrap();
+    for path in &removed {
+        store.date(&format!("t/{path}"), Utc::now() - TimeDelta::days(20));
+    }
+    // The process that merged believed to be in 1970.
+    store.date(&format!("t/{}", crate::table::commit_path(planned.version() + 1)), DateTime::UNIX_EPOCH);
+    let rules = Rules { target_size: None, ..rules() };
+    let tended = tend(&table, rules, Utc::now()).await;
+    assert_eq!(tended.cleaned.unwrap(), Cleaned::default(), "the commits before it are young");
+    assert_eq!(tended.vacuumed.unwrap().files, 0, "they were part of the table a minute ago");
+    assert_eq!(ask_of(&table, planned, "select count(*) from t").await, [30]);
+}
+
+#[tokio::test]
+async fn a_log_that_is_kept_no_longer_than_files_reaches_back_far_enough_for_them() {
+    let (store, bucket) = clocked();
+    let table = table(&bucket).await;
+    let begin = Utc::now();
+    let rules = Rules { target_size: None, log_keep: rules().safe_age, ..rules() };
+    for step in 0..400_i64 {
+        store.set(begin + TimeDelta::minutes(step * 30));
+        table.commit(append(&format!("{step}"), "app", (step > 0).then_some(step), step + 1)).await.unwrap();
+        if step % 2 == 1 {
+            table.checkpoint().await.unwrap();
+        }
+    }
+    let now = begin + TimeDelta::minutes(400 * 30);
+    let first = tend(&table, rules, now).await;
+    assert!(first.cleaned.unwrap().commits > 0);
+    assert_eq!(tend(&table, rules, now).await.vacuumed.unwrap().skipped, None);
+}
+
+#[tokio::test]
+async fn of_former_epochs_nothing_is_kept_and_nothing_looked_for() {
+    let (store, bucket) = clocked();
+    let ledger = table(&bucket).await;
+    let topic: LogTopic = "millstream.t".parse().unwrap();
+    let app = |epoch: i64, partition: i32| app("t", &topic, epoch, Partition(partition));
+    ledger.commit(append("a", &app(0, 0), None, 9)).await.unwrap();
+    ledger.commit(append("b", &app(0, 1), None, 9)).await.unwrap();
+    // The second partition had nothing new in the new epoch yet: what was decided about it last is still of the former.
+    for step in 0..5 {
+        ledger
+            .commit(append(&format!("c{step}"), &app(1, 0), (step > 0).then_some(step), step + 1))
+            .await
+            .unwrap();
+    }
+    ledger.checkpoint().await.unwrap();
+    store.set(Utc::now() + TimeDelta::days(60));
+    ledger.commit(append("young", "app", None, 1)).await.unwrap();
+    ledger.checkpoint().await.unwrap();
+    let rules = Rules { target_size: None, ..rules() };
+    tend(&ledger, rules, Utc::now() + TimeDelta::days(60)).await;
+    let commits: Vec<String> =
+        listed(&ledger, "_delta_log/").await.into_iter().filter(|path| path.ends_with(".json")).collect();
+    let versions: Vec<i64> = commits.iter().map(|path| path[11..31].parse().unwrap()).collect();
+    assert_eq!(versions, [2, 7, 8], "the last about each partition, and what a reader begins at");
+}
+
+/// The slowest writer there can be: its last look is when its upload is young, and its commit when that is gone.
+#[tokio::test(start_paused = true)]
+async fn a_writer_that_was_stopped_before_its_commit_has_to_look_again() {
+    let (clock, _) = clocked();
+    let store = Arc::new(FaultyStore::new(clock.clone()));
+    let bucket = Bucket::with_store("faulty", Url::parse("memory:///").unwrap(), store.clone());
+    let (table, writer) = (table(&bucket).await, another(&table(&bucket).await).await);
+    let days = |days: i64| Utc::now() + TimeDelta::days(days);
+    let adds = writer.write(readings(0..3, 0), &WriteOptions::default()).await.unwrap();
+    let path = Path::from(adds[0].path.as_str());
+    store.script([LogFault::Delay(Duration::from_secs(10 * 86_400))]);
+    let writes = async {
+        let outcome = writer.commit(Plan { adds, ..append("unused", "app", None, 1) }).await.unwrap();
+        // By the real clock its upload is young still: else this would be refused.
+        assert_eq!(outcome, Outcome::Applied { version: 2 }, "version 1 was taken");
+    };
+    let tidies = async {
+        while store.log_puts() < 2 {
+            tokio::task::yield_now().await;
+        }
+        clock.set(days(9));
+        assert_eq!(tend(&table, rules(), days(9)).await.vacuumed.unwrap().files, 1);
+        table.store().head(&path).await.unwrap_err();
+    };
+    tokio::join!(writes, tidies);
+    // Where others commit, nothing is committed for this; nor where there is nothing to remove.
+    orphan(&table).await;
+    clock.set(days(12));
+    flush(&table, "other", readings(10..20, 0)).await;
+    let later = days(17);
+    let version = table.snapshot().await.unwrap().version();
+    assert_eq!(tend(&table, Rules { target_size: None, ..rules() }, later).await.vacuumed.unwrap().files, 1);
+    assert_eq!(
+        tend(&table, Rules { target_size: None, ..rules() }, days(60)).await.vacuumed.unwrap().files,
+        0
+    );
+    assert_eq!(table.snapshot().await.unwrap().version(), version);
 }

@@ -3,8 +3,9 @@
 use super::*;
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
@@ -21,15 +22,33 @@ pub(super) struct Clocked {
     state: Arc<Mutex<State>>,
 }
 
-#[derive(Debug)]
 struct State {
     now: DateTime<Utc>,
     put_at: HashMap<Path, DateTime<Utc>>,
+    /// What happens just before something below a folder is read.
+    meanwhile: Option<(String, BoxFuture<'static, ()>)>,
+    reading: usize,
+    most_at_once: usize,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State").field("now", &self.now).finish_non_exhaustive()
+    }
 }
 
 impl Clocked {
     pub(super) fn new(inner: Arc<dyn ObjectStore>, now: DateTime<Utc>) -> Self {
-        Self { inner, state: Arc::new(Mutex::new(State { now, put_at: HashMap::new() })) }
+        Self {
+            inner,
+            state: Arc::new(Mutex::new(State {
+                now,
+                put_at: HashMap::new(),
+                meanwhile: None,
+                reading: 0,
+                most_at_once: 0,
+            })),
+        }
     }
 
     pub(super) fn set(&self, now: DateTime<Utc>) {
@@ -39,6 +58,28 @@ impl Clocked {
     /// Gives an object another age.
     pub(super) fn date(&self, location: &str, at: DateTime<Utc>) {
         self.state.lock().unwrap().put_at.insert(Path::from(location), at);
+    }
+
+    /// Others do this just before the next time that something below the folder is read.
+    pub(super) fn meanwhile(&self, folder: &str, others: impl Future<Output = ()> + Send + 'static) {
+        self.state.lock().unwrap().meanwhile = Some((folder.to_owned(), others.boxed()));
+    }
+
+    /// How many read columns of files at the same time, at most.
+    pub(super) fn most_at_once(&self) -> usize {
+        self.state.lock().unwrap().most_at_once
+    }
+
+    async fn before_read(&self, location: &Path) {
+        let others = self
+            .state
+            .lock()
+            .unwrap()
+            .meanwhile
+            .take_if(|(folder, _)| location.as_ref().starts_with(folder.as_str()));
+        if let Some((_, others)) = others {
+            others.await;
+        }
     }
 
     fn put(&self, location: &Path) {
@@ -80,13 +121,25 @@ impl ObjectStore for Clocked {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.before_read(location).await;
         let mut got = self.inner.get_opts(location, options).await?;
         got.meta = dated(&self.state, got.meta);
         Ok(got)
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        self.inner.get_ranges(location, ranges).await
+        {
+            let mut state = self.state.lock().unwrap();
+            state.reading += 1;
+            state.most_at_once = state.most_at_once.max(state.reading);
+        }
+        // Whoever else wants to read begins by now.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        let got = self.inner.get_ranges(location, ranges).await;
+        self.state.lock().unwrap().reading -= 1;
+        got
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {

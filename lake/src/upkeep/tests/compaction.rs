@@ -1,10 +1,14 @@
 //! Merging keeps every row, in order, whatever the files are like.
 
+use super::clocked::Clocked;
 use super::*;
-use crate::fixture::{DAY, MIDNIGHT, batch, bytes, faulty, growth, rows, table, wider};
+use crate::fixture::{DAY, MIDNIGHT, append, batch, bytes, faulty, growth, rows, table, wider};
 use crate::{Bucket, NewFile};
 use arrow::array::{Date32Array, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray};
 use chrono::TimeDelta;
+use object_store::ObjectStoreExt;
+use object_store::memory::InMemory;
+use object_store::path::Path;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
 /// A day after the fixture's.
@@ -113,8 +117,16 @@ async fn each_date_is_merged_by_itself_and_rows_of_no_date_are_a_date_of_their_o
         flush(&table, "app", readings(step * 10..(step + 1) * 10, 0)).await;
         flush(&table, "app", readings(1000 + step * 10..1010 + step * 10, 1)).await;
     }
+    // These never come to an end: eight of about one size become one.
+    for step in 0..8 {
+        let rows = readings(2000 + step..2001 + step, 0);
+        let mut columns = rows.columns().to_vec();
+        columns[3] = Arc::new(Date32Array::from(vec![None]));
+        flush(&table, "app", RecordBatch::try_new(rows.schema(), columns).unwrap()).await;
+    }
     let tended = tend(&table, rules(), later()).await;
-    assert_eq!((tended.before.files, tended.after.files), (6, 2));
+    assert_eq!((tended.before.files, tended.after.files), (14, 3));
+    assert_eq!(ask(&table, "select count(*) from t where date is null").await, [8]);
     assert_eq!(ask(&table, "select count(*) from t where date = '2026-11-21'").await, [30]);
     assert_eq!(ask(&table, "select count(*) from t where date = '2026-11-22'").await, [30]);
 }
@@ -137,4 +149,79 @@ async fn a_merge_that_fails_or_is_stopped_leaves_the_table_and_the_store_as_they
     let snapshot = another(&table).await.snapshot().await.unwrap();
     assert_eq!((snapshot.files().len(), store.uploads_open()), (4, 0));
     assert_eq!(snapshot.version(), version);
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_read_is_named_and_nothing_else_suffers_for_it() {
+    let (_, bucket) = faulty();
+    let table = table(&bucket).await;
+    for step in 0..12 {
+        flush(&table, "app", readings(step * 10..(step + 1) * 10, 0)).await;
+    }
+    let orphan = table.write(readings(0..3, 0), &WriteOptions::default()).await.unwrap().remove(0).path;
+    let paths: Vec<String> =
+        table.snapshot().await.unwrap().files().iter().map(|file| file.path.clone()).collect();
+    let (lost, garbled) = (Path::from(paths[3].as_str()), Path::from(paths[7].as_str()));
+    table.store().delete(&lost).await.unwrap();
+    let size = table.store().head(&garbled).await.unwrap().size;
+    table.store().put(&garbled, vec![7; usize::try_from(size).unwrap()].into()).await.unwrap();
+    let (stop, now) = (CancellationToken::new(), later() + TimeDelta::days(30));
+    let mut keeper = upkeep(&table, rules()).await;
+    for _ in 0..2 {
+        let error = keeper.tend(Depth::Folder, Others::Overruled, now, &stop, |_| {}).await.unwrap_err();
+        let said = error.to_string();
+        assert!([&lost, &garbled].iter().any(|path| said == format!("read {path} of table t")), "{said}");
+    }
+    let snapshot = table.snapshot().await.unwrap();
+    let mut left: Vec<Option<u64>> = snapshot.files().iter().map(|file| file.rows).collect();
+    left.sort_unstable();
+    assert_eq!(left, [Some(10), Some(10), Some(100)]);
+    table.store().head(&Path::from(orphan)).await.expect_err("the folder is looked after, too");
+}
+
+#[tokio::test]
+async fn what_is_foreseen_is_what_is_done_however_many_rounds_it_takes() {
+    let bucket = Bucket::memory("b");
+    let table = table(&bucket).await;
+    let mut adds = Vec::new();
+    for row in 0..300 {
+        adds.extend(table.write(readings(row..row + 1, 0), &WriteOptions::default()).await.unwrap());
+    }
+    table.commit(Plan { adds, ..append("unused", "app", None, 1) }).await.unwrap();
+    // The next commits make a checkpoint due: those of the merges are the last of them.
+    for step in 1..97 {
+        let nothing = Plan { adds: Vec::new(), ..append("unused", "app", Some(step), step + 1) };
+        table.commit(nothing).await.unwrap();
+    }
+    let foreseen = upkeep(&table, rules()).await.foresee(later()).await.unwrap();
+    let done = tend(&table, rules(), later()).await;
+    assert_eq!((foreseen.compacted.merged, foreseen.compacted.written), (302, 3));
+    assert_eq!((done.compacted.merged, done.compacted.written), (302, 3));
+    assert_eq!((foreseen.after.files, done.after.files), (1, 1));
+    assert!(foreseen.checkpoint && done.checkpoint);
+}
+
+#[tokio::test]
+async fn a_look_at_what_is_in_order_costs_two_requests() {
+    let (store, bucket) = faulty();
+    let table = table(&bucket).await;
+    flush(&table, "app", readings(0..10, 0)).await;
+    let keep =
+        Keep { time: Duration::from_secs(400 * 86_400), date: millstream_model::stream::DatePartition::Day };
+    let mut keeper = upkeep(&table, Rules { keep: Some(keep), ..rules() }).await;
+    let (stop, before) = (CancellationToken::new(), store.requests());
+    keeper.tend(Depth::Rows, Others::Respected, later(), &stop, |_| {}).await.unwrap();
+    assert_eq!(store.requests() - before, 2);
+}
+
+#[tokio::test]
+async fn of_many_files_few_are_asked_for_at_once() {
+    let store = Arc::new(Clocked::new(Arc::new(InMemory::new()), Utc::now()));
+    let bucket = Bucket::with_store("clocked", url::Url::parse("memory:///").unwrap(), store.clone());
+    let table = table(&bucket).await;
+    for step in 0..40 {
+        flush(&table, "app", readings(step * 10..(step + 1) * 10, 0)).await;
+    }
+    assert_eq!(tend(&table, rules(), later()).await.compacted.merged, 40);
+    assert_eq!(store.most_at_once(), 16);
 }

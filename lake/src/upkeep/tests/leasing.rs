@@ -6,24 +6,30 @@ use crate::Bucket;
 use crate::fixture::table;
 use chrono::TimeDelta;
 
+/// Takes it; until when somebody else has it, if so.
+async fn theirs(table: &Table, others: Others, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    match lease::take(table, others, now).await.unwrap() {
+        Claimed::Ours(_) => None,
+        Claimed::Theirs(until) => Some(until),
+    }
+}
+
 #[tokio::test]
 async fn a_lease_holds_for_others_until_it_is_over_and_a_person_overrules_it() {
     let bucket = Bucket::memory("b");
     let table = table(&bucket).await;
     let now = Utc::now();
-    assert_eq!(lease::take(&table, Others::Respected, now).await.unwrap(), None);
-    let held = lease::take(&table, Others::Respected, now).await.unwrap().unwrap();
+    assert_eq!(theirs(&table, Others::Respected, now).await, None);
+    let held = theirs(&table, Others::Respected, now).await.unwrap();
     assert!(held > now && held <= now + TimeDelta::minutes(6));
     assert_eq!(leased_until(table.snapshot().await.unwrap().as_ref(), now), Some(held));
-    assert_eq!(lease::take(&table, Others::Overruled, now).await.unwrap(), None);
-    assert_eq!(
-        lease::take(&table, Others::Respected, held + TimeDelta::milliseconds(1)).await.unwrap(),
-        None
-    );
-    // A clock that was far ahead does not lock the others out for ever.
+    assert_eq!(theirs(&table, Others::Overruled, now).await, None);
+    assert_eq!(theirs(&table, Others::Respected, held + TimeDelta::milliseconds(2)).await, None);
+    // A clock that was far ahead does not lock the others out for ever, and the lease is worth something again.
     let ahead = Utc::now() + TimeDelta::days(1000);
     lease::take(&table, Others::Overruled, ahead).await.unwrap();
-    assert_eq!(lease::take(&table, Others::Respected, now).await.unwrap(), None);
+    assert_eq!(theirs(&table, Others::Respected, now).await, None);
+    assert!(theirs(&table, Others::Respected, now).await.is_some());
 }
 
 #[tokio::test]
@@ -31,11 +37,8 @@ async fn of_two_who_come_at_once_one_has_it() {
     let bucket = Bucket::memory("b");
     let (first, second) = (table(&bucket).await, table(&bucket).await);
     let now = Utc::now();
-    let (a, b) = tokio::join!(
-        lease::take(&first, Others::Respected, now),
-        lease::take(&second, Others::Respected, now)
-    );
-    let (a, b) = (a.unwrap(), b.unwrap());
+    let (a, b) =
+        tokio::join!(theirs(&first, Others::Respected, now), theirs(&second, Others::Respected, now));
     assert!(a.is_none() != b.is_none(), "{a:?} {b:?}");
 }
 
@@ -59,4 +62,30 @@ async fn who_comes_on_schedule_leaves_a_leased_table_alone_and_an_idle_one_gets_
     let version = table.snapshot().await.unwrap().version();
     keeper.tend(Depth::Folder, Others::Respected, later, &stop, |_| {}).await.unwrap();
     assert_eq!(table.snapshot().await.unwrap().version(), version);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_works_on_keeps_the_lease_and_whoever_lost_it_stops() {
+    let bucket = Bucket::memory("b");
+    let table = table(&bucket).await;
+    for step in 0..10 {
+        flush(&table, "app", readings(step * 10..(step + 1) * 10, 0)).await;
+    }
+    let now = Utc::now() + TimeDelta::days(3);
+    let mut lease = lease::take(&table, Others::Respected, now).await.unwrap().ours().unwrap();
+    let version = table.snapshot().await.unwrap().version();
+    assert!(lease.renew(&table).await.unwrap());
+    assert_eq!(table.snapshot().await.unwrap().version(), version, "it has just been taken");
+    for minutes in [4, 8] {
+        tokio::time::advance(Duration::from_secs(4 * 60)).await;
+        assert!(lease.renew(&table).await.unwrap());
+        let until = theirs(&table, Others::Respected, now + TimeDelta::minutes(minutes)).await.unwrap();
+        assert_eq!(until.timestamp(), (now + TimeDelta::minutes(minutes + 5)).timestamp());
+    }
+    // A person wants it done now: who comes on schedule leaves it to him.
+    tokio::time::advance(Duration::from_secs(4 * 60)).await;
+    assert_eq!(theirs(&table, Others::Overruled, now + TimeDelta::minutes(12)).await, None);
+    let stop = CancellationToken::new();
+    let (done, failure) = compact::compact(&table, MIB, now, Some(lease), &stop, |_| {}).await.unwrap();
+    assert_eq!((done, failure.is_none()), (Compacted::default(), true));
 }

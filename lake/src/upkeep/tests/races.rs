@@ -272,6 +272,42 @@ async fn without_the_fence_a_replaced_row_comes_back() {
     judge(&table, table.snapshot().await.unwrap(), 0).await.unwrap_err();
 }
 
+/// Of a merge and of what retires its rows, whichever was planned first and lands last comes to nothing.
+#[tokio::test]
+async fn what_was_retired_does_not_come_back_by_a_merge_nor_the_other_way_round() {
+    let bucket = Bucket::memory("b");
+    let table = table(&bucket).await;
+    let day = Duration::from_secs(86_400);
+    let keep = Keep { time: 10 * day, date: millstream_model::stream::DatePartition::Day };
+    let dated = chrono::NaiveDate::from_epoch_days(crate::fixture::DAY).unwrap();
+    let now = dated.and_time(chrono::NaiveTime::MIN).and_utc() + TimeDelta::days(30);
+    let merged = async |planned: &Snapshot| {
+        let group = Group { files: planned.files().to_vec() };
+        let file = merge::merge(&table, planned, &group, &CancellationToken::new()).await.unwrap().unwrap();
+        let removes = group.files;
+        Plan { operation: Operation::Compact, adds: vec![file], removes, ..Plan::default() }
+    };
+    let flushes = async || {
+        for row in 0..3 {
+            flush(&table, "app", readings(row..row + 1, 0)).await;
+        }
+        table.snapshot().await.unwrap()
+    };
+    let planned = flushes().await;
+    let plan = merged(&planned).await;
+    assert_eq!(retire::retire(&table, keep, now).await.unwrap().unwrap().rows, Some(3));
+    assert_eq!(land::land(&table, &planned, plan).await.unwrap(), land::Landed::Overtaken);
+    assert!(table.snapshot().await.unwrap().files().is_empty());
+
+    let planned = flushes().await;
+    let plan = merged(&planned).await;
+    let retired = Plan { operation: Operation::Retire, removes: planned.files().to_vec(), ..Plan::default() };
+    assert!(matches!(land::land(&table, &planned, plan).await.unwrap(), land::Landed::At(_)));
+    assert_eq!(land::land(&table, &planned, retired).await.unwrap(), land::Landed::Overtaken);
+    assert_eq!(retire::retire(&table, keep, now).await.unwrap().unwrap().rows, Some(3));
+    assert!(table.snapshot().await.unwrap().files().is_empty());
+}
+
 /// What a query has begun to read stays until it ends, whatever is merged and removed meanwhile.
 #[tokio::test]
 async fn a_scan_that_is_open_goes_on_while_files_are_merged_and_removed() {

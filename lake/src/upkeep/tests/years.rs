@@ -30,7 +30,10 @@ struct Sizes {
     active: usize,
     stored: usize,
     log: usize,
-    requests: u64,
+    /// Requests that it takes to open it.
+    opening: u64,
+    /// Requests that it takes to find the last reading of a device.
+    asking: u64,
     rows: i64,
 }
 
@@ -58,11 +61,16 @@ async fn grown(rules: Option<Rules>) -> Sizes {
     let before = store.requests();
     let opened = another(&table).await;
     let active = opened.snapshot().await.unwrap().files().len();
-    let requests = store.requests() - before;
+    let opening = store.requests() - before;
+    let before = store.requests();
+    let device = format!("d{}", (COMMITS * DAYS * 2 - 1) % 7);
+    let sql = format!("select max(_offset) from t where device_id = '{device}'");
+    assert_eq!(ask(&opened, &sql).await, [COMMITS * DAYS * 2 - 1]);
+    let asking = store.requests() - before;
     let stored: Vec<_> = table.store().list(None).try_collect().await.unwrap();
     let log = stored.iter().filter(|meta| meta.location.as_ref().starts_with("_delta_log/")).count();
     let rows = ask(&opened, "select count(*) from t").await[0];
-    Sizes { active, stored: stored.len() - log, log, requests, rows }
+    Sizes { active, stored: stored.len() - log, log, opening, asking, rows }
 }
 
 #[tokio::test]
@@ -79,8 +87,21 @@ async fn a_table_that_is_looked_after_stays_small_and_quick_to_open() {
     assert_eq!((left.active as i64, left.rows), (COMMITS * DAYS, COMMITS * DAYS * 2));
     assert!(left.log as i64 >= COMMITS * DAYS);
     println!(
-        "{} files of {}, {} of {} log files, {} requests to open instead of {}",
-        tended.active, left.active, tended.log, left.log, tended.requests, left.requests
+        "{} files of {}, {} of {} log files, {} requests to open and {} to ask instead of {} and {}",
+        tended.active,
+        left.active,
+        tended.log,
+        left.log,
+        tended.opening,
+        tended.asking,
+        left.opening,
+        left.asking
     );
-    assert!(tended.requests <= left.requests.max(130), "{} requests to open", tended.requests);
+    // A checkpoint, and what came after it.
+    assert!(
+        tended.opening <= crate::table::CHECKPOINT_EVERY as u64 + 30,
+        "{} requests to open",
+        tended.opening
+    );
+    assert!(tended.asking * 8 <= left.asking, "{} requests to ask instead of {}", tended.asking, left.asking);
 }

@@ -7,23 +7,38 @@ use crate::cli::{Place, ReportList, ReportRun};
 use crate::config::Settings;
 use crate::config::log::LogChoice;
 use crate::directory::Directory;
-use crate::pipeline::{LogHandle, open_kafka};
+use crate::pipeline::{LogHandle, open_kafka, report_limits};
 use crate::shutdown::Signals;
 use anyhow::{Context, bail, ensure};
-use millstream_log::embedded::Peek;
+use millstream_log::Log;
+use millstream_log::embedded::Onlooker;
 use millstream_model::name::StreamName;
 use millstream_query::{Ask, Format, Layout, Session, TailUse, print};
-use millstream_transform::processor::{self, Once, Sight};
+use millstream_transform::processor::{self, Once};
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// What is shown of each report to people; JSON has all of `system.reports`.
-const SHOWN: &str = "select report, state, sources, shown_versions as shown, latest_versions as latest, mark, retired_before, recompute, whole_reason as why, \
-                     last_commit as recomputed, last_error as error from system.reports order by report";
+const SHOWN: &str = "select report, \
+        case state when 'behind' then 'behind by ' || behind_versions else state end as state, \
+        coalesce(sources, '') as reads, \
+        coalesce(cast(rows as varchar), '') as rows, \
+        coalesce(to_char(last_commit, '%Y-%m-%d %H:%M:%S'), '') as changed, \
+        coalesce(to_char(mark, '%Y-%m-%d %H:%M'), '') as complete_to, \
+        concat(recompute, ': ' || whole_reason, '; kept as it was before ' || cast(retired_before as varchar)) as recomputed \
+    from system.reports order by report";
+
+/// What is wrong with some of them, in lines of their own: it is too long for a table.
+const WRONG: &str = "select report, case when last_error is not null then since end as since, coalesce(last_error, problem) as error from system.reports \
+    where last_error is not null or problem is not null order by report";
 
 const ALL: &str = "select * from system.reports order by report";
+
+/// How long one report may take: a person waits for it, or ends it. Well below the age at which its first files would be taken for forgotten.
+const COMPUTE_MAX: Duration = Duration::from_secs(6 * 60 * 60);
 
 const NONE: &str = "no report is configured; a [[report]] in the configuration file makes one";
 
@@ -31,17 +46,27 @@ const NONE: &str = "no report is configured; a [[report]] in the configuration f
 pub(super) async fn list(options: ReportList) -> anyhow::Result<ExitCode> {
     let (directory, settings) = open(options.place)?;
     let lakehouse = directory.lakehouse(&settings)?;
-    let (_spill, spill_bytes) = directory.spill(&settings);
-    let session = Session::open(&lakehouse, settings.sql.limits(None, spill_bytes)).await?;
-    let (sql, format) = if options.json { (ALL, Format::Json) } else { (SHOWN, Format::Box) };
-    if settings.reports.is_empty() && !options.json {
+    let (limits, _spill) = report_limits(&directory, &settings);
+    let session = Session::open(&lakehouse, limits).await?;
+    if options.json {
+        say(&printed(&session, ALL, Format::Json).await?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if settings.reports.is_empty() {
         note(NONE)?;
     }
+    say(&printed(&session, SHOWN, Format::Box).await?)?;
+    for line in printed(&session, WRONG, Format::Ndjson).await?.lines() {
+        say(&told::wrong(serde_json::from_str(line)?))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn printed(session: &Session, sql: &str, format: Format) -> anyhow::Result<String> {
     let answer = session.ask(sql, Ask { tail: TailUse::Off }).await?;
     let mut out = Vec::new();
     print(answer, format, Layout::default(), &mut out).await?;
-    say(&String::from_utf8_lossy(&out))?;
-    Ok(ExitCode::SUCCESS)
+    Ok(String::from_utf8_lossy(&out).into_owned())
 }
 
 /// Brings reports up to date, or computes them anew; a first signal gives up what is being computed, of which nothing is seen then.
@@ -96,19 +121,20 @@ fn chosen(settings: &Settings, names: &[String]) -> anyhow::Result<BTreeSet<Stre
 async fn compute(directory: &Directory, settings: &Settings, what: &Once) -> anyhow::Result<ExitCode> {
     let (ingestion, reporting) = (directory.ingestion(settings)?, directory.reporting(settings)?);
     reporting.probe().await.with_context(|| format!("failed to probe the bucket {}", reporting.url()))?;
-    let (log, sight) = match &settings.log {
+    let (handle, log) = match &settings.log {
         LogChoice::Kafka(kafka) => {
             let log = LogHandle::Kafka(open_kafka(kafka).await?);
-            let sight = Sight::Open(log.shared());
-            (Some(log), Some(sight))
+            let shared = log.shared();
+            (Some(log), Some(shared))
         }
         // Another process may have it open, and only its ends are looked at.
         LogChoice::Embedded(_) if directory.log().is_dir() => {
-            (None, Some(Sight::Outside(Arc::new(Peek::open(&directory.log())?))))
+            (None, Some(Arc::new(Onlooker::open(&directory.log())?) as Arc<dyn Log>))
         }
         LogChoice::Embedded(_) => (None, None),
     };
-    let rules = processor::Settings::default();
+    let (limits, _spill) = report_limits(directory, settings);
+    let rules = processor::Settings { limits, compute_max: COMPUTE_MAX, ..processor::Settings::default() };
     let (mut failed, mut unsaid) = (Vec::new(), Ok(()));
     let said = |name: &StreamName, outcome: Result<processor::Refreshed, processor::ReportError>| {
         let outcome = outcome.map_err(anyhow::Error::from);
@@ -119,9 +145,9 @@ async fn compute(directory: &Directory, settings: &Settings, what: &Once) -> any
             failed.push(name.to_string());
         }
     };
-    processor::once(rules, &settings.reports, sight, ingestion, reporting, what, said).await?;
-    if let Some(log) = log {
-        log.close().await.context("failed to close the log")?;
+    processor::once(rules, &settings.reports, log, ingestion, reporting, what, said).await?;
+    if let Some(handle) = handle {
+        handle.close().await.context("failed to close the log")?;
     }
     unsaid?;
     if !failed.is_empty() {

@@ -3,6 +3,7 @@
 use crate::telemetry::chain;
 use millstream_model::name::StreamName;
 use millstream_transform::processor::Refreshed;
+use serde::Deserialize;
 
 /// One line.
 pub(super) fn told(name: &StreamName, outcome: &anyhow::Result<Refreshed>) -> String {
@@ -28,6 +29,20 @@ pub(super) fn told(name: &StreamName, outcome: &anyhow::Result<Refreshed>) -> St
         Err(error) => format!("failed, {}", chain(error)),
     };
     format!("{name}: {words}\n")
+}
+
+/// A report that something is wrong with, as it is listed.
+#[derive(Debug, Deserialize)]
+pub(super) struct Wrong {
+    report: String,
+    since: Option<String>,
+    error: String,
+}
+
+/// One line.
+pub(super) fn wrong(Wrong { report, since, error }: Wrong) -> String {
+    let since = since.map(|since| format!(" since {since}")).unwrap_or_default();
+    format!("{report} fails{since}: {error}\n")
 }
 
 fn count(number: u64, noun: &str) -> String {

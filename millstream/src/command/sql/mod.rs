@@ -9,6 +9,7 @@ mod source;
 
 use super::note;
 use crate::cli::{Format as FormatOption, Sql};
+use crate::telemetry::is_colored;
 use anyhow::Context;
 use failure::Failure;
 use millstream_query::server::SQL_BYTES_MAX;
@@ -30,7 +31,7 @@ pub(super) async fn run(options: Sql) -> anyhow::Result<ExitCode> {
     match answered {
         Ok(()) => closed.map(|()| ExitCode::SUCCESS),
         Err(Failure::Query(error)) => {
-            note(&error.render(&text, std::io::stderr().is_terminal()))?;
+            note(&error.render(&text, is_colored()))?;
             Ok(ExitCode::FAILURE)
         }
         Err(Failure::Output(error)) => Err(error).context("failed to write the answer"),

@@ -153,7 +153,7 @@ impl Server {
     fn refused(&self, status: StatusCode, error: &Value) -> anyhow::Result<std::convert::Infallible> {
         let said = error["message"].as_str();
         match (status, said) {
-            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => {
+            (StatusCode::UNAUTHORIZED, _) | (StatusCode::FORBIDDEN, None) => {
                 let token = if self.token.is_some() { "does not take the token" } else { "wants a token" };
                 bail!(
                     "the server at {self} {token}: give the right one, --token-file FILE or MILLSTREAM_TOKEN"

@@ -11,13 +11,13 @@ mod sql;
 mod subscriber;
 mod upkeep;
 
-use super::bearer::Bearer;
 use crate::pipeline::Observed;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use family::Family;
 use millstream_model::time::Micros;
+use millstream_query::server::Authority;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use std::sync::Arc;
@@ -25,15 +25,13 @@ use std::sync::Arc;
 /// What the text is, as Prometheus wants it said.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// All metrics as text; with the token only, where there is one.
+/// All metrics as text, to those who may ask with SQL.
 pub(super) async fn answer(
-    State((observed, bearer)): State<(Observed, Arc<Bearer>)>,
+    State((observed, authority)): State<(Observed, Arc<Authority>)>,
     headers: HeaderMap,
 ) -> Response {
-    if !bearer.allows(&headers) {
-        let challenge = [(header::WWW_AUTHENTICATE, "Bearer realm=\"millstream\"")];
-        return (StatusCode::UNAUTHORIZED, challenge, "the bearer token is missing or wrong\n")
-            .into_response();
+    if let Some(refusal) = authority.turns_away(&headers) {
+        return refusal;
     }
     match text(&observed) {
         Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),

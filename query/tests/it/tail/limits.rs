@@ -1,8 +1,10 @@
 //! What a tail may take, and what becomes of it when nobody asks.
 
-use super::river::{River, cost, rows};
+use super::river::{River, cost, rows, telemetry};
 use crate::fixture::csv;
-use millstream_query::{Exceeded, Limits, QueryErrorKind, TailUse};
+use arrow::array::RecordBatch;
+use millstream_model::stream::Stream;
+use millstream_query::{Definitions, Exceeded, Limits, QueryErrorKind, Session, TailUse};
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
@@ -32,6 +34,59 @@ async fn more_than_there_is_memory_for_is_refused_and_said_how_much_waits() {
         river.commit(60).await;
     }
     assert_eq!(rows(&session, "select count(*) from telemetry").await, "900\n");
+}
+
+/// Messages whose readings take a kilobyte each, and a little.
+async fn send_kilobytes(river: &mut River, count: usize) {
+    let payload = format!("{{\"note\": \"{}\"}}", "x".repeat(1000));
+    for _ in 0..count / 10 {
+        river.send("d1", &[payload.as_str(); 10]).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_running_question_reads_counts_until_it_ends() {
+    let mut river = River::new().await;
+    let session = river.limited(Limits { tail_bytes: 600_000, ..Limits::default() }).await;
+    send_kilobytes(&mut river, 200).await;
+    let answer = session.query("select note from telemetry").await.unwrap();
+    river.commit(200).await;
+    // By itself this is less than there may be, and more than half of it.
+    send_kilobytes(&mut river, 400).await;
+    for _ in 0..2 {
+        let error = csv(&session, "select count(*) from telemetry").await.unwrap_err();
+        assert_eq!(error.exceeded(), Some(Exceeded::Memory));
+        assert!(error.to_string().contains("400 messages of telemetry wait in the log"), "{error}");
+        assert!(error.to_string().contains("or by queries that still run"), "{error}");
+    }
+    // It has all that it began with; and with its end the rest has room, though nothing else has changed.
+    let rows_read = answer.collect().await.unwrap().iter().map(RecordBatch::num_rows).sum::<usize>();
+    assert_eq!(rows_read, 200);
+    assert_eq!(rows(&session, "select count(*) from telemetry").await, "600\n");
+}
+
+#[tokio::test]
+async fn what_is_held_of_one_table_makes_room_for_another() {
+    let mut river = River::new().await;
+    let other = Arc::new(Stream { name: "other".parse().unwrap(), ..telemetry() });
+    let streams = vec![Arc::clone(&river.stream), Arc::clone(&other)];
+    let definitions = Definitions { streams, ..Definitions::default() };
+    let lakehouse = river.lakehouse().with_definitions(Arc::new(definitions));
+    let limits = Limits { tail_bytes: 600_000, ..Limits::default() };
+    let session = Session::open(&lakehouse, limits).await.unwrap();
+    send_kilobytes(&mut river, 400).await;
+    let payload = "x".repeat(1000);
+    river.send_to(&other.name.log_topic(), "d1", &[format!("\"{payload}\"").as_str(); 400]).await;
+    for _ in 0..2 {
+        for table in ["telemetry", "other"] {
+            let sql = format!("select count(*) from {table}");
+            assert_eq!(rows(&session, &sql).await, "400\n", "{table}");
+        }
+    }
+    // A question about both at once has no such way out.
+    let both = "select (select count(*) from telemetry) + (select count(*) from other)";
+    let error = csv(&session, both).await.unwrap_err();
+    assert!(error.to_string().contains("are taken by other tables"), "{error}");
 }
 
 #[tokio::test]

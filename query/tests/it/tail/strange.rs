@@ -2,6 +2,7 @@
 
 use super::river::{River, apply, rows, telemetry};
 use crate::fixture::csv;
+use futures::{StreamExt, TryStreamExt};
 use millstream_lake::Plan;
 use millstream_lake::ledger::{EPOCH, app, fingerprint};
 use millstream_log::Log;
@@ -99,6 +100,25 @@ async fn what_was_committed_and_trimmed_since_the_last_look_is_in_files() {
     }
     assert_eq!(rows(&session, COUNT).await, "76\n");
     assert!(river.log.bounds(&river.partition(0)).await.unwrap().first > Offset(40));
+}
+
+#[tokio::test]
+async fn a_table_that_is_deleted_and_made_anew_begins_where_the_log_does() {
+    let mut river = River::new().await;
+    river.send("d1", &["1", "2", "3"]).await;
+    river.commit(2).await;
+    let session = river.session().await;
+    assert_eq!(rows(&session, COUNT).await, "3\n");
+    let store = river.ingestion.store();
+    let files = store.list(Some(&"telemetry".into())).map_ok(|file| file.location);
+    store.delete_stream(files.boxed()).try_collect::<Vec<_>>().await.unwrap();
+    assert_eq!(rows(&session, COUNT).await, "3\n");
+    river.table().await;
+    assert_eq!(rows(&session, COUNT).await, "3\n");
+    river.commit(1).await;
+    river.send("d1", &["4"]).await;
+    assert_eq!(rows(&session, "select count(*), sum(value) from telemetry").await, "4,10.0\n");
+    assert_eq!(rows(&river.session().await, COUNT).await, "4\n");
 }
 
 #[tokio::test]

@@ -120,6 +120,22 @@ fn a_quarantined_message_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_quarantined_message_keeps_nothing_in_memory_that_was_read_with_it() {
+    let failing = with(|stream| {
+        stream.columns = vec![column("n", ColumnType::Long)];
+        stream.transform = Some("select *, 1 / n as part from input".to_owned());
+    });
+    for (stream, payload) in [(stream(), "{"), (failing, r#"{"n":0}"#)] {
+        let mut decoder = decoder(stream);
+        let message = stored(0, arrival(), "d1", payload);
+        decoder.push(PARTITION, &message, ARRIVAL);
+        let quarantined = decoder.finish().quarantined;
+        assert_eq!(quarantined[0].payload, message.record.value);
+        assert!(quarantined[0].payload.is_unique(), "{payload}");
+    }
+}
+
+#[test]
 fn a_device_id_must_be_one() {
     let long = "x".repeat(257);
     for (id, expected) in [

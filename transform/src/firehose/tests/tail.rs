@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 /// The program is started so often on the same log and the same tables.
 const LIVES: usize = 3;
 
-/// Questions of a life: together thousands, in about 25 seconds on two cores in a development build.
+/// Questions of a life: together thousands, in about three minutes on two cores in a development build.
 const PACE: Pace = Pace { questions: 700, askers: 4, devices: 3 };
 
 /// The seed of everything that is left to chance in a test, but for who is faster.

@@ -41,6 +41,28 @@ async fn reports_of_reports_follow_by_date_where_they_can() {
     }
 }
 
+/// Between the two ways the source may move on: each look shows versions that there were, and the last one those of the end.
+#[tokio::test(start_paused = true)]
+async fn a_report_of_two_reports_of_one_stream_comes_to_rest_on_the_latest_of_both() {
+    let mut fixture = Fixture::one_message(5).await;
+    let [_, by_device, daily] = chain();
+    let sql = "select d.device_id, d.readings, b.readings as again from daily d join by_device b on d.date = b.date and d.device_id = b.device_id";
+    let both = report("both", sql, None);
+    let works = fixture.works_of(&[both.clone(), by_device.clone(), daily.clone()]).await;
+    for device in ["d1", "d2", "d1"] {
+        for report in [&daily, &both, &by_device, &both] {
+            let refreshed = refresh(&works, report).await.unwrap();
+            assert!(!matches!(refreshed, Refreshed::Incomplete), "{refreshed:?}");
+        }
+        assert_eq!(refresh(&works, &both).await.unwrap(), Refreshed::Current);
+        fixture.assert_equal(&both, device).await;
+        let rows = fixture.ask("select device_id from both where readings <> again").await;
+        assert_eq!(rows, Vec::<String>::new(), "{device}");
+        fixture.world.send(device, r#"{"temp":1}"#, 0, Fate::Readings(1)).await;
+        fixture.commit().await;
+    }
+}
+
 /// The sweep is far away: only that each wakes the next brings the last one so soon.
 #[tokio::test(start_paused = true)]
 async fn a_report_that_changed_wakes_those_that_read_it() {

@@ -4,6 +4,7 @@ use super::*;
 use crate::simulation::memory_log::MemoryLog;
 use crate::simulation::world::START;
 use millstream_lake::ledger::passed_app;
+use millstream_log::embedded::{EmbeddedLog, EmbeddedSettings};
 use millstream_model::name::Partition;
 use millstream_model::time::Micros;
 
@@ -45,6 +46,12 @@ impl Pair {
     async fn send(&mut self, partition: usize, seconds: i64) {
         let device = self.devices[partition].clone();
         self.fixture.world.send(&device, r#"{"temp":1}"#, seconds, Fate::Readings(1)).await;
+    }
+
+    /// A message that is no reading, of the device in a partition.
+    async fn babble(&mut self, partition: usize, seconds: i64) {
+        let device = self.devices[partition].clone();
+        self.fixture.world.send(&device, "oops", seconds, Fate::Quarantined).await;
     }
 
     /// Commits what there is, and leaves one more reading of the second partition waiting.
@@ -134,6 +141,83 @@ async fn nothing_is_complete_while_a_partition_never_passed_anything() {
     pair.fixture.commit().await;
     assert!(matches!(pair.look(&complete(0)).await, (Refreshed::Replaced { rows: 2, .. }, Some(_))));
     assert_eq!(refresh(&works, &complete(0)).await.unwrap(), Refreshed::Current);
+}
+
+/// A topic that is made by looking has the partitions of whoever looked first, for good.
+#[tokio::test]
+async fn a_look_at_how_far_a_stream_has_come_makes_no_topic() {
+    let fixture = Fixture::one_message(10).await;
+    let dir = tempfile::tempdir().unwrap();
+    let log = EmbeddedLog::open(dir.path(), EmbeddedSettings::default()).await.unwrap();
+    let works = Works { log: Some(Arc::new(log.clone())), ..fixture.works().await };
+    assert_eq!(refresh(&works, &complete(0)).await.unwrap(), Refreshed::Incomplete);
+    assert_eq!(log.existing(&fixture.world.topic()).await.unwrap(), None);
+    log.close().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn devices_whose_clocks_are_ahead_move_no_mark_beyond_the_present() {
+    let mut pair = Pair::new(9).await;
+    let now = || (Utc::now().timestamp_micros() - START) / 1_000_000;
+    let ahead = now() + 240 * HOUR;
+    for partition in [0, 1] {
+        pair.send(partition, ahead).await;
+    }
+    pair.fixture.commit().await;
+    for partition in [0, 1] {
+        pair.send(partition, ahead).await;
+    }
+    let (_, mark) = pair.look(&complete(0)).await;
+    assert!(mark.is_some_and(|mark| mark <= now()), "{mark:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_with_nothing_but_quarantined_messages_holds_nothing() {
+    let mut pair = Pair::new(6).await;
+    for hour in [2, 3, 5] {
+        pair.send(0, hour * HOUR + 30).await;
+        pair.babble(1, hour * HOUR + 60).await;
+        pair.fixture.commit().await;
+        // Something of both always waits.
+        pair.send(0, hour * HOUR + 90).await;
+        pair.babble(1, hour * HOUR + 90).await;
+        assert_eq!(pair.look(&complete(0)).await.1, Some(hour * HOUR));
+    }
+}
+
+/// The firehose refuses to go on with it, so that its messages wait although their offsets have an outcome.
+#[tokio::test(start_paused = true)]
+async fn a_log_that_was_made_anew_moves_no_mark() {
+    let mut pair = Pair::new(7).await;
+    for minutes in [10, 20, 30] {
+        pair.send(0, minutes * 60).await;
+        pair.send(1, 2 * HOUR + minutes * 60).await;
+    }
+    pair.commit_and_wait(4 * HOUR).await;
+    assert_eq!(pair.look(&complete(0)).await.1, Some(2 * HOUR));
+    pair.fixture.world.log.recreate();
+    pair.send(0, 5 * HOUR).await;
+    pair.send(1, 5 * HOUR).await;
+    assert_eq!(pair.look(&complete(0)).await.1, Some(2 * HOUR));
+}
+
+/// Nothing waits for a moment, or a clock is ahead: what is said then is said for good, unless a person takes it back.
+#[tokio::test(start_paused = true)]
+async fn a_report_that_is_computed_anew_takes_its_mark_anew() {
+    let mut pair = Pair::new(8).await;
+    pair.send(0, 600).await;
+    pair.send(1, 3 * HOUR).await;
+    pair.fixture.commit().await;
+    let report = complete(0);
+    let (_, ahead) = pair.look(&report).await;
+    assert!(ahead > Some(24 * HOUR), "{ahead:?}");
+    pair.send(1, 4 * HOUR).await;
+    assert!(pair.look(&report).await.1 >= ahead);
+    let works = pair.fixture.works().await;
+    let everything = Thoroughness::Everything;
+    super::super::refresh::refresh(&works, &report, &mut Tables::default(), everything).await.unwrap();
+    assert_eq!(pair.look(&report).await.1, Some(3 * HOUR));
+    assert_eq!(pair.fixture.ask("select sum(readings) from reporting.hourly").await, ["1"]);
 }
 
 #[tokio::test(start_paused = true)]

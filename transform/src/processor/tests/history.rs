@@ -75,9 +75,10 @@ impl Place {
             trim: if self.rng.bool() { TrimRule::Keep } else { TrimRule::AfterCommit },
             ..Settings::default()
         };
-        let sight = Some(Sight::Open(Arc::clone(log)));
         let (status, _) = watch::channel(Status::default());
-        let works = Works::open(settings, &self.reports, sight, ingestion, reporting, status).await.unwrap();
+        let works = Works::open(settings, &self.reports, Some(Arc::clone(log)), ingestion, reporting, status)
+            .await
+            .unwrap();
         let works = Works { rigor: self.rigor, ..works };
         let log = Arc::clone(log);
         let mut task = JoinSet::new();

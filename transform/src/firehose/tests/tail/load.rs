@@ -312,9 +312,7 @@ impl Load {
 
     async fn asker(self: Arc<Self>, view: Arc<View>, stop: CancellationToken, mut rng: Rng) {
         while !stop.is_cancelled() {
-            let kind = rng.u32(0..12);
-            let began = std::time::Instant::now();
-            match kind {
+            match rng.u32(0..12) {
                 0..3 => self.both(&view).await,
                 3 | 4 => self.side(&view, Side::Readings).await,
                 5 => self.side(&view, Side::Quarantine).await,
@@ -333,7 +331,6 @@ impl Load {
                 10 => self.strays(&view).await,
                 _ => self.committed(&view).await,
             }
-            println!("TIME {kind} {}", began.elapsed().as_millis());
             self.answered.send_modify(|answered| *answered += 1);
         }
     }

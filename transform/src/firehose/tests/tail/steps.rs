@@ -8,6 +8,7 @@ use crate::simulation::skewed::SkewedLog;
 use crate::simulation::view::View;
 use crate::simulation::world::{Fate, World, message};
 use millstream_log::Log;
+use millstream_model::stream::{Start, Stream};
 use millstream_query::TailUse;
 use std::sync::Arc;
 use tokio::task::JoinSet;
@@ -126,8 +127,12 @@ enum Stands {
 /// What there is before the question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Before {
+    /// Not even a topic.
+    Nothing,
     /// Messages, of which nothing was ever committed.
     NoTable,
+    /// The same, of a stream that begins where the log does.
+    Earliest,
     /// Tables, and messages that wait.
     Tables,
     /// The session has answered before.
@@ -138,8 +143,12 @@ enum Before {
 async fn asked_meanwhile(stands: Stands, before: Before, calls: i64) -> bool {
     let context = format!("standing {stands:?}, before: {before:?}, at call {calls}");
     let mut world = match before {
-        Before::NoTable => {
+        Before::Nothing => World::new(24),
+        Before::NoTable | Before::Earliest => {
             let mut world = World::new(24);
+            if before == Before::Earliest {
+                world.stream = Arc::new(Stream { start: Start::Earliest, ..Stream::clone(&world.stream) });
+            }
             world.append(8).await;
             world.send("d1", "broken", 2, Fate::Quarantined).await;
             world
@@ -182,7 +191,7 @@ async fn asked_meanwhile(stands: Stands, before: Before, calls: i64) -> bool {
 #[tokio::test(start_paused = true)]
 async fn whatever_is_committed_and_trimmed_during_a_question_its_answer_is_right() {
     for stands in [Stands::AtTheStore, Stands::AtTheLog] {
-        for before in [Before::NoTable, Before::Tables, Before::Answers] {
+        for before in [Before::Nothing, Before::NoTable, Before::Earliest, Before::Tables, Before::Answers] {
             let mut calls = 0;
             while asked_meanwhile(stands, before, calls).await {
                 calls += 1;
@@ -248,6 +257,28 @@ async fn with_another_log(messages: i64, is_warm: bool) {
         for seconds in 2_000..2_003 {
             world.log.put(&world.topic(), vec![message("d1", r#"{"b":1}"#, seconds)]).await;
         }
+    }
+}
+
+/// Before anything is committed: as many messages as before in the other log, fewer, and more.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_learned_from_a_log_that_is_gone() {
+    for others in [1, 2, 5] {
+        let world = gaps::one(26, 0).await;
+        for (seconds, payload) in [(1, r#"{"mood":"low","gone":1}"#), (2, r#"{"mood":"high"}"#)] {
+            world.log.put(&world.topic(), vec![message("d1", payload, seconds)]).await;
+        }
+        let view = view(&world).await;
+        let high = view.number("select count(*) from telemetry where mood = 'high'", TailUse::Follow).await;
+        assert_eq!(high.unwrap(), 1, "{others}");
+        world.log.recreate();
+        for seconds in 0..others {
+            world.log.put(&world.topic(), vec![message("d1", r#"{"mood":5}"#, seconds)]).await;
+        }
+        let five = view.number("select count(*) from telemetry where mood = 5", TailUse::Follow).await;
+        assert_eq!(five.unwrap(), others, "{others}");
+        let gone = view.number("select count(gone) from telemetry", TailUse::Follow).await;
+        assert!(gone.is_err(), "{others}: {gone:?}");
     }
 }
 
