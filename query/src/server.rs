@@ -46,7 +46,7 @@ pub use authority::Authority;
 pub use counters::{Counters, Counts};
 pub use request::SQL_BYTES_MAX;
 
-use crate::session::Session;
+use crate::session::{Session, TailUse};
 use accept::Encoding;
 use admission::Admission;
 use axum::Router;
@@ -83,6 +83,8 @@ pub struct Settings {
     /// How long a query waits for its client altogether, all the times counted in which a piece of the answer is ready and the client does not take it. Together
     /// with the time that a session gives to a query it bounds how long the query can hold one of `running_max`.
     pub delivery: Duration,
+    /// Whether an answer has what waits in the log, where the request does not say.
+    pub tail: TailUse,
 }
 
 impl Default for Settings {
@@ -97,6 +99,7 @@ impl Default for Settings {
             wait: Duration::from_secs(10),
             stall: Duration::from_secs(60),
             delivery: Duration::from_secs(15 * 60),
+            tail: TailUse::Follow,
         }
     }
 }
@@ -115,6 +118,7 @@ pub fn router(settings: Settings, session: Arc<Session>, counters: Counters) -> 
             counters.clone(),
         ),
         patience: Patience { stall: settings.stall, delivery: settings.delivery },
+        tail: settings.tail,
         counters,
     };
     Router::new().route(PATH, post(ask).fallback(other_method)).with_state(Arc::new(server))
@@ -125,6 +129,7 @@ struct Server {
     authority: Authority,
     admission: Admission,
     patience: Patience,
+    tail: TailUse,
     counters: Counters,
 }
 
@@ -150,7 +155,7 @@ async fn ask(State(server): State<Arc<Server>>, request: Request) -> Response {
 impl Server {
     async fn answer(&self, request: Request, course: &Course) -> Result<Response, Refusal> {
         self.authority.check(request.headers())?;
-        let ask = request::check(&request)?;
+        let ask = request::check(&request, self.tail)?;
         let encoding = Encoding::accepted(request.headers())?;
         let ending = Ending::wanted(request.headers(), encoding);
         let sql = request::statement(request.into_body()).await?;

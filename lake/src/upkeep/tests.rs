@@ -3,7 +3,6 @@
 mod clearing;
 mod clocked;
 mod compaction;
-mod large;
 mod leasing;
 mod races;
 mod retention;

@@ -4,7 +4,7 @@ use super::problem::Problem;
 use super::raw::RawSql;
 use super::value::{Ceiling, Size, Span, at_least_a_second};
 use millstream_model::secret::Secret;
-use millstream_query::{Limits, server};
+use millstream_query::{Limits, TailUse, server};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -69,6 +69,7 @@ pub(super) fn check_sql(raw: RawSql, problems: &mut Vec<Problem>) -> Sql {
             ..limits
         },
         server: server::Settings {
+            tail: if raw.tail.unwrap_or(true) { TailUse::Follow } else { TailUse::Off },
             running_max: raw.running.and_then(NonZeroUsize::new).unwrap_or(server.running_max),
             waiting_max: raw.waiting.unwrap_or(server.waiting_max),
             wait: span("sql.wait", raw.wait, server.wait),

@@ -174,7 +174,7 @@ impl Pipeline {
         let limits = settings.sql.limits(spill.as_ref().map(|spill| spill.path().to_owned()), spill_bytes);
         self.spill = spill;
         let lakehouse = self.buckets()?.lakehouse(settings);
-        let lakehouse = match self.log.as_ref().filter(|_| settings.sql.tail) {
+        let lakehouse = match &self.log {
             Some(log) => lakehouse.with_log(log.shared()),
             None => lakehouse,
         };

@@ -21,8 +21,10 @@ topic = "devices/{device_id}/telemetry"
 files = { close_after = "1h", close_idle = "1h" }
 "#;
 
-/// Files close all the time, and two partitions have offsets of their own.
+/// Files close all the time, and are merged all the time.
 const ALL_THE_TIME: &str = r#"
+[upkeep]
+every = "1s"
 [[stream]]
 name = "telemetry"
 topic = "devices/{device_id}/telemetry"

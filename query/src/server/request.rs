@@ -18,8 +18,8 @@ const BODY_TIME: Duration = Duration::from_secs(10);
 /// What bodies may call themselves. The third is what curl says of any text.
 const BODY_TYPES: [&str; 3] = ["text/plain", "application/sql", "application/x-www-form-urlencoded"];
 
-/// What the parameters say: each is known, has a value that it can have, and stands there once.
-fn parameters(text: &str) -> Result<Ask, Refusal> {
+/// What the parameters say, and `unsaid` where they say nothing: each is known, has a value that it can have, and stands there once.
+fn parameters(text: &str, unsaid: TailUse) -> Result<Ask, Refusal> {
     let mut tail = None;
     for parameter in text.split('&').filter(|parameter| !parameter.is_empty()) {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
@@ -40,17 +40,17 @@ fn parameters(text: &str) -> Result<Ask, Refusal> {
             return Err(wrong("the parameter \"tail\" stands there more than once".to_owned()));
         }
     }
-    Ok(Ask { tail: tail.unwrap_or_default() })
+    Ok(Ask { tail: tail.unwrap_or(unsaid) })
 }
 
-/// Everything but the body.
-pub(super) fn check(request: &Request) -> Result<Ask, Refusal> {
+/// Everything but the body. `unsaid`: what is asked where the request does not say.
+pub(super) fn check(request: &Request, unsaid: TailUse) -> Result<Ask, Refusal> {
     if request.version() < Version::HTTP_11 {
         // There the end of an answer is the end of the connection, so a broken one would look complete.
         let status = StatusCode::HTTP_VERSION_NOT_SUPPORTED;
         return Err(Refusal::new(status, "request", "an answer needs HTTP/1.1 at least"));
     }
-    let ask = parameters(request.uri().query().unwrap_or_default())?;
+    let ask = parameters(request.uri().query().unwrap_or_default(), unsaid)?;
     check_type(request.headers())?;
     match content_length(request.headers()) {
         Some(length) if length > SQL_BYTES_MAX as u64 => Err(too_long()),

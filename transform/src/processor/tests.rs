@@ -327,7 +327,7 @@ async fn a_compaction_of_the_source_computes_nothing_anew() {
     fixture.commit().await;
     let reports = [daily(), report("overall", OVERALL, None)];
     fixture.catch_up(&reports).await;
-    assert!(compact(&fixture.world.ingestion(), "telemetry", 2).await);
+    assert!(compact(&fixture.world.ingestion(), "telemetry").await);
     for report in &reports {
         let refreshed = refresh(&fixture.works().await, report).await.unwrap();
         let nothing = matches!(refreshed, Refreshed::Replaced { dates: Some(0), rows: 0, files: 0, .. });

@@ -5,7 +5,6 @@ use crate::config::Settings;
 use crate::config::log::LogChoice;
 use crate::directory::{Directory, Spill};
 use crate::pipeline::open_kafka;
-use crate::telemetry::chain;
 use anyhow::{Context, bail, ensure};
 use millstream_log::Log;
 use millstream_log::embedded::Onlooker;
@@ -15,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long Kafka may take until it is open: files can be asked without it.
+/// How long Kafka may take until it is open: who does not want to wait can ask files without it.
 const KAFKA_MAX: Duration = Duration::from_secs(5);
 
 /// A session over a data directory.
@@ -24,8 +23,6 @@ pub(super) struct Here {
     session: Session,
     ask: Ask,
     log: OpenLog,
-    /// What the answers lack, and why.
-    lacking: Option<String>,
     _spill: Option<Spill>,
 }
 
@@ -33,7 +30,8 @@ impl Here {
     /// Opens what there is. Nothing is made but a place to spill to.
     ///
     /// # Errors
-    /// If there is no data directory although something should lie in it, or a bucket cannot be opened.
+    /// If there is no data directory although something should lie in it, or a bucket or the log cannot be opened: an answer from files alone would have less than
+    /// one before, and is given to those only who ask for it.
     pub(super) async fn open(
         directory: &Directory,
         settings: &Settings,
@@ -45,27 +43,19 @@ impl Here {
         }
         let mut lakehouse = directory.lakehouse(settings)?;
         let tail = if settings.sql.tail { tail } else { TailUse::Off };
-        let mut log = OpenLog::None;
-        let mut lacking = None;
-        if tail == TailUse::Follow {
-            match OpenLog::open(directory, settings).await {
-                Ok(opened) => log = opened,
-                // The files can be asked whatever is the matter with the log.
-                Err(error) => lacking = Some(format!("only committed files are asked: {}", chain(&error))),
-            }
-        }
+        let log = match tail {
+            TailUse::Follow => OpenLog::open(directory, settings).await.context(
+                "the log cannot be asked for what is in no file yet; --no-tail asks committed files alone",
+            )?,
+            TailUse::Off => OpenLog::None,
+        };
         if let Some(log) = log.shared() {
             lakehouse = lakehouse.with_log(log);
         }
         let (spill, spill_bytes) = directory.spill(settings);
         let limits = settings.sql.limits(spill.as_ref().map(|spill| spill.path().to_owned()), spill_bytes);
         let session = Session::open(&lakehouse, limits).await.context("failed to start a session")?;
-        Ok(Self { session, ask: Ask { tail }, log, lacking, _spill: spill })
-    }
-
-    /// What the answers lack, and why; nothing where they have everything.
-    pub(super) fn lacking(&self) -> Option<&str> {
-        self.lacking.as_deref()
+        Ok(Self { session, ask: Ask { tail }, log, _spill: spill })
     }
 
     pub(super) async fn ask(&self, sql: &str) -> Result<Answer, QueryError> {

@@ -24,9 +24,6 @@ pub(super) async fn run(options: Sql) -> anyhow::Result<ExitCode> {
     let text = read_text(&options)?;
     let source = Source::find(&options).await?;
     let answered = answer_all(&source, &text, format(options.format)).await;
-    if let Some(lacking) = source.lacking() {
-        note(lacking)?;
-    }
     let closed = source.close().await;
     match answered {
         Ok(()) => closed.map(|()| ExitCode::SUCCESS),

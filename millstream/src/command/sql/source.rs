@@ -46,14 +46,6 @@ impl Source {
         Ok(Self::Here(Box::new(Here::open(&directory, &settings, tail).await?)))
     }
 
-    /// What its answers lack, where it is known before a question.
-    pub(super) fn lacking(&self) -> Option<&str> {
-        match self {
-            Self::Here(here) => here.lacking(),
-            Self::There(_) => None,
-        }
-    }
-
     pub(super) async fn ask(&self, sql: &str) -> Result<Rows, Failure> {
         Ok(match self {
             Self::Here(here) => Rows::Here(Box::new(here.ask(sql).await?)),

@@ -100,7 +100,7 @@ impl Place {
             }
             7 => source.publish(&mut self.rng).await,
             8 => source.compact().await,
-            9 => _ = compact(&self.calm[1], "daily", 2).await,
+            9 => _ = compact(&self.calm[1], "daily").await,
             10 => source.retire(self.rng.u32(1..3)).await,
             11 => source.widen().await,
             12 => self.faulty[self.rng.usize(0..2)].fail_reads(self.rng.u32(1..4)),

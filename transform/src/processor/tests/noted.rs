@@ -35,9 +35,7 @@ async fn a_report_that_fails_says_so_in_the_bucket_until_it_is_well_again() {
     assert_eq!((well.state, well.error.as_deref(), well.failures), (ReportState::Well, None, 0));
 
     // As long as nothing changes, nothing is written.
-    let before = fixture.reports.requests();
     catch_up(&fixture).await.unwrap();
-    println!("requests of a look at two reports: {}", fixture.reports.requests() - before);
     assert_eq!(note(&fixture, "broken").await.unwrap(), well);
     assert_eq!(fixture.reporting.table_names().await.unwrap(), ["broken", "daily"]);
 }

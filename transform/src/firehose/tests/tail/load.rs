@@ -302,7 +302,7 @@ impl Load {
         let mut answered = self.answered.subscribe();
         while !stop.is_cancelled() {
             let table = if rng.u32(0..3) == 0 { "quarantine" } else { self.name() };
-            if compact(&self.ingestion, table, 4).await {
+            if compact(&self.ingestion, table).await {
                 self.compactions.fetch_add(1, Ordering::SeqCst);
             }
             let next = *answered.borrow() + rng.u64(5..40);

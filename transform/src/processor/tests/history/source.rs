@@ -134,7 +134,7 @@ impl Source {
     }
 
     pub(super) async fn compact(&self) {
-        compact(self.table.bucket(), "telemetry", 2).await;
+        compact(self.table.bucket(), "telemetry").await;
     }
 
     /// The first days leave.
