@@ -102,6 +102,21 @@ pub struct Tended {
     pub vacuumed: Option<Vacuumed>,
 }
 
+/// What could not be done, and what was done all the same.
+#[derive(Debug)]
+pub struct Unfinished {
+    /// `None` if the table could not even be looked at.
+    pub done: Option<Tended>,
+    /// The first that went wrong.
+    pub error: LakeError,
+}
+
+impl From<LakeError> for Box<Unfinished> {
+    fn from(error: LakeError) -> Self {
+        Box::new(Unfinished { done: None, error })
+    }
+}
+
 /// Somebody who looks after one table, now and then.
 #[derive(Debug)]
 pub struct Upkeep {
@@ -134,18 +149,24 @@ impl Upkeep {
         now: DateTime<Utc>,
         stop: &CancellationToken,
         tell: impl FnMut(Compacted) + Send,
-    ) -> Result<Tended, LakeError> {
+    ) -> Result<Tended, Box<Unfinished>> {
         let snapshot = self.table.snapshot().await?;
         let before = Extent::of(&snapshot);
         let mut tended = Tended { before, after: before, ..Tended::default() };
         // A file that cannot be read must not leave the table untidy for ever.
         let rows = self.tend_rows(&mut tended, snapshot, others, now, stop, tell).await;
         let folder = self.tend_folder(&mut tended, depth, now, stop).await;
-        rows.and(folder)?;
+        let mut outcome = rows.and(folder);
         if tended.retired.is_some() || tended.compacted.written > 0 {
-            tended.after = Extent::of(self.table.snapshot().await?.as_ref());
+            match self.table.snapshot().await {
+                Ok(snapshot) => tended.after = Extent::of(&snapshot),
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
         }
-        Ok(tended)
+        match outcome {
+            Ok(()) => Ok(tended),
+            Err(error) => Err(Box::new(Unfinished { done: Some(tended), error })),
+        }
     }
 
     async fn tend_rows(

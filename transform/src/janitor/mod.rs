@@ -12,8 +12,8 @@ pub use status::{Status, TableStatus, Totals};
 use crate::backoff::chain;
 use chrono::{DateTime, Utc};
 use futures::FutureExt;
-use millstream_lake::upkeep::{Depth, Others, Rules, Tended, Upkeep};
-use millstream_lake::{Bucket, LakeError};
+use millstream_lake::Bucket;
+use millstream_lake::upkeep::{Depth, Others, Rules, Tended, Unfinished, Upkeep};
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -118,23 +118,23 @@ impl Janitor {
             // Whatever is given up here, the next one does: nothing is ever half done.
             () = overdue(shutdown) => return,
         };
-        let ended = match tended {
+        let (done, error) = match tended {
             Ok(Ok(None)) => return,
-            Ok(Ok(Some(tended))) => Ok(tended),
-            Ok(Err(error)) => Err(chain(&error)),
+            Ok(Ok(Some(tended))) => (Some(tended), None),
+            Ok(Err(unfinished)) => (unfinished.done, Some(chain(&unfinished.error))),
             Err(_) => {
                 // What is half known is not to be relied on.
                 self.known.remove(name);
-                Err("a defect ended it".to_owned())
+                (None, Some("a defect ended it".to_owned()))
             }
         };
-        match &ended {
-            Ok(tended) => say(name, tended),
-            Err(error) => {
-                tracing::warn!(table = name, error, "a table could not be looked after; it is tried again");
-            }
+        if let Some(done) = &done {
+            say(name, done);
         }
-        self.status.send_modify(|status| status.looked_after(name, ended, now));
+        if let Some(error) = &error {
+            tracing::warn!(table = name, error, "a table could not be looked after; it is tried again");
+        }
+        self.status.send_modify(|status| status.looked_after(name, done.as_ref(), error, now));
     }
 
     async fn tend(
@@ -143,7 +143,7 @@ impl Janitor {
         depth: Depth,
         now: DateTime<Utc>,
         shutdown: &CancellationToken,
-    ) -> Result<Option<Tended>, LakeError> {
+    ) -> Result<Option<Tended>, Box<Unfinished>> {
         if !self.known.contains_key(name) {
             let Some(opened) = Upkeep::open(&self.bucket, name, (self.rules)(name)).await? else {
                 return Ok(None);

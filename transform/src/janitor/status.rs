@@ -66,19 +66,24 @@ impl Status {
         self.tables.retain(|name, _| names.contains(name));
     }
 
-    pub(super) fn looked_after(&mut self, name: &str, ended: Result<Tended, String>, now: DateTime<Utc>) {
+    /// What was done counts, whether or not something else could not be.
+    pub(super) fn looked_after(
+        &mut self,
+        name: &str,
+        done: Option<&Tended>,
+        error: Option<String>,
+        now: DateTime<Utc>,
+    ) {
         let table = self.tables.entry(name.to_owned()).or_default();
-        match ended {
-            Ok(tended) => {
-                (table.tended_at, table.last_error) = (Some(now), None);
-                table.extent = tended.after;
-                table.totals.add(&tended);
-            }
-            Err(error) => {
-                table.last_error = Some(error);
-                table.totals.errors += 1;
-            }
+        if let Some(done) = done {
+            table.extent = done.after;
+            table.totals.add(done);
         }
+        match &error {
+            None => table.tended_at = Some(now),
+            Some(_) => table.totals.errors += 1,
+        }
+        table.last_error = error;
     }
 }
 

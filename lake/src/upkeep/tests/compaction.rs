@@ -167,9 +167,11 @@ async fn a_file_that_cannot_be_read_is_named_and_nothing_else_suffers_for_it() {
     table.store().put(&garbled, vec![7; usize::try_from(size).unwrap()].into()).await.unwrap();
     let (stop, now) = (CancellationToken::new(), later() + TimeDelta::days(30));
     let mut keeper = upkeep(&table, rules()).await;
+    let mut removed = 0;
     for _ in 0..2 {
-        let error = keeper.tend(Depth::Folder, Others::Overruled, now, &stop, |_| {}).await.unwrap_err();
-        let said = error.to_string();
+        let ended = keeper.tend(Depth::Folder, Others::Overruled, now, &stop, |_| {}).await.unwrap_err();
+        removed += ended.done.unwrap().vacuumed.unwrap().files;
+        let said = ended.error.to_string();
         assert!([&lost, &garbled].iter().any(|path| said == format!("read {path} of table t")), "{said}");
     }
     let snapshot = table.snapshot().await.unwrap();
@@ -177,6 +179,7 @@ async fn a_file_that_cannot_be_read_is_named_and_nothing_else_suffers_for_it() {
     left.sort_unstable();
     assert_eq!(left, [Some(10), Some(10), Some(100)]);
     table.store().head(&Path::from(orphan)).await.expect_err("the folder is looked after, too");
+    assert_eq!(removed, 1, "and whoever asked hears of it");
 }
 
 #[tokio::test]

@@ -138,7 +138,7 @@ impl World {
         };
         while !self.ended.get() {
             let tended = keeper.tend(Depth::Folder, Others::Overruled, now, &stop, |_| {}).await;
-            if let Some(tended) = self.survive(tended) {
+            if let Some(tended) = self.survive(tended.map_err(|unfinished| unfinished.error)) {
                 self.merged.set(self.merged.get() + tended.compacted.merged);
             }
             tokio::time::sleep(PAUSE).await;

@@ -13,6 +13,7 @@ use bytesize::ByteSize;
 use chrono::Utc;
 use indicatif::{ProgressBar, ProgressStyle};
 use millstream_lake::Bucket;
+use millstream_lake::LakeError;
 use millstream_lake::upkeep::{Compacted, Depth, Others, Rules, Tended, Upkeep};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -61,7 +62,11 @@ async fn maintain(
         }
         let begun = one(&table, dry_run, stop);
         match begun.await {
-            Ok(Some(tended)) => say(&told::told(&table.name, &tended, dry_run))?,
+            Ok(Some((tended, error))) => {
+                let failure = error.map(|error| chain(&error.into()));
+                say(&told::told(&table.name, &tended, failure.as_deref(), dry_run))?;
+                failed.extend(failure.map(|_| table.name));
+            }
             // Another program's.
             Ok(None) => say(&format!("{}: not made by Millstream, left alone\n", table.name))?,
             Err(error) => {
@@ -115,7 +120,10 @@ impl Chosen {
     }
 }
 
-async fn one(chosen: &Chosen, dry_run: bool, stop: &CancellationToken) -> anyhow::Result<Option<Tended>> {
+/// What was done with a table, and what could not be.
+type Done = (Tended, Option<LakeError>);
+
+async fn one(chosen: &Chosen, dry_run: bool, stop: &CancellationToken) -> anyhow::Result<Option<Done>> {
     let bar = ProgressBar::new_spinner().with_message(chosen.name.clone());
     bar.set_style(
         ProgressStyle::with_template("{spinner} {wide_msg}")
@@ -132,17 +140,23 @@ async fn look_after(
     dry_run: bool,
     stop: &CancellationToken,
     bar: &ProgressBar,
-) -> anyhow::Result<Option<Tended>> {
+) -> anyhow::Result<Option<Done>> {
     let Some(mut upkeep) = Upkeep::open(&chosen.bucket, &chosen.table, chosen.rules).await? else {
         return Ok(None);
     };
     let now = Utc::now();
     if dry_run {
-        return Ok(Some(upkeep.foresee(now).await?));
+        return Ok(Some((upkeep.foresee(now).await?, None)));
     }
     let tell = |so_far: Compacted| {
         let (name, files, bytes) = (&chosen.name, so_far.merged, ByteSize(so_far.bytes_read));
         bar.set_message(format!("{name}: {files} files merged, {bytes}"));
     };
-    Ok(Some(upkeep.tend(Depth::Folder, Others::Overruled, now, stop, tell).await?))
+    match upkeep.tend(Depth::Folder, Others::Overruled, now, stop, tell).await {
+        Ok(tended) => Ok(Some((tended, None))),
+        Err(unfinished) => match (unfinished.done, unfinished.error) {
+            (Some(done), error) => Ok(Some((done, Some(error)))),
+            (None, error) => Err(error.into()),
+        },
+    }
 }

@@ -4,8 +4,8 @@ use bytesize::ByteSize;
 use millstream_lake::upkeep::{Cleaned, Compacted, Extent, Retired, Tended, Vacuumed};
 use std::fmt::Write;
 
-/// A line for the table, and one for each thing that was done.
-pub(super) fn told(name: &str, tended: &Tended, dry_run: bool) -> String {
+/// A line for the table, and one for each thing that was done, and for what could not be.
+pub(super) fn told(name: &str, tended: &Tended, failure: Option<&str>, dry_run: bool) -> String {
     let mut lines = Vec::new();
     let until = tended.leased_until.map(|until| until.format("%H:%M:%S UTC"));
     lines.extend(until.map(|until| format!("left to a janitor that is at it until {until}")));
@@ -14,6 +14,7 @@ pub(super) fn told(name: &str, tended: &Tended, dry_run: bool) -> String {
     lines.extend(tended.checkpoint.then(|| format!("{} a checkpoint", verb("wrote", "write", dry_run))));
     lines.extend(tended.cleaned.and_then(|cleaned| of_cleaned(cleaned, dry_run)));
     lines.extend(tended.vacuumed.iter().flat_map(|vacuumed| of_vacuumed(vacuumed, dry_run)));
+    lines.extend(failure.map(|failure| format!("failed, {failure}")));
     let mut text = match (tended.before == tended.after, dry_run) {
         (true, _) => format!("{name}: {}", extent(tended.before)),
         (false, false) => format!("{name}: {}, now {}", extent(tended.before), extent(tended.after)),
@@ -111,7 +112,7 @@ mod tests {
     use super::*;
 
     fn check(tended: &Tended, dry_run: bool, expected: &str) {
-        assert_eq!(told("ingestion.telemetry", tended, dry_run), expected);
+        assert_eq!(told("ingestion.telemetry", tended, None, dry_run), expected);
     }
 
     fn tended() -> Tended {
@@ -163,6 +164,10 @@ mod tests {
         let quiet = Tended { before: Extent { files: 1, bytes: 1000 }, ..Tended::default() };
         let quiet = Tended { after: quiet.before, ..quiet };
         check(&quiet, false, "ingestion.telemetry: 1 file, 1000 B; nothing to do\n");
+        assert_eq!(
+            told("t", &Tended { checkpoint: true, ..quiet.clone() }, Some("read x of table t"), false),
+            "t: 1 file, 1000 B\n  wrote a checkpoint\n  failed, read x of table t\n"
+        );
         let until = "2026-11-21T16:45:00Z".parse().ok();
         check(
             &Tended { leased_until: until, ..quiet.clone() },
