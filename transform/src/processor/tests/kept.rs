@@ -90,7 +90,7 @@ async fn dates_that_were_retired_stay_although_the_source_is_made_anew() {
     fixture.catch_up(&[daily()]).await;
     retire(&fixture, 2).await;
     fixture.catch_up(&[daily()]).await;
-    make_source_anew(&fixture, 2).await;
+    anew::make_source_anew(&fixture, 2).await;
     fixture.catch_up(&[daily()]).await;
     assert_eq!(rows(&fixture).await, [FIRST]);
 }
