@@ -8,6 +8,7 @@
 //! It cannot tell a topic from another one that somebody made under its name and filled beyond a reader's offset: librdkafka follows the name, and its safe
 //! interface tells neither the topic's id nor the epoch of a message's leader. Whoever commits compares what it had read with what is there, by a fingerprint of its last record.
 
+mod admin;
 mod append;
 mod context;
 mod failure;
@@ -26,7 +27,7 @@ pub use settings::{KafkaSettings, Mechanism, Sasl, Tls};
 use crate::api::{Bounds, Log, LogReader, Membership, Pending};
 use crate::error::LogError;
 use crate::kafka::failure::Attempt;
-use crate::kafka::fetcher::Fetchers;
+use crate::kafka::fetcher::{Fetched, Fetchers};
 use crate::kafka::membership::{Chair, Member};
 use crate::kafka::producer::Producer;
 use crate::kafka::reader::Reader;
@@ -78,7 +79,7 @@ impl KafkaLog {
     pub async fn open(settings: KafkaSettings) -> Result<Self, LogError> {
         let settings = Arc::new(settings);
         let producer = Arc::new(Producer::open(Arc::clone(&settings))?);
-        let topics = Topics::new(Arc::clone(&settings), Arc::clone(&producer))?;
+        let topics = Topics::new(Arc::clone(&settings), Arc::clone(&producer));
         let fetchers = Fetchers::new(Arc::clone(&settings));
         let queue_bytes = settings.queue_bytes.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
         let room = Arc::new(Semaphore::new(queue_bytes));
@@ -139,6 +140,13 @@ impl KafkaLog {
             }
         }
         Err(attempt.silence("no answer in time"))
+    }
+
+    /// Has librdkafka fetch a partition from an offset on.
+    pub(crate) async fn fetch(&self, partition: &TopicPartition, from: Offset) -> Result<Fetched, LogError> {
+        let (fetchers, partition) = (Arc::clone(&self.0.fetchers), partition.clone());
+        let fetched = tokio::task::spawn_blocking(move || fetchers.fetch(&partition, from)).await;
+        fetched.map_err(|error| LogError::Unknown { detail: error.to_string() })?
     }
 
     /// Begins to try something, so that its failure can say what it was.
@@ -245,9 +253,7 @@ impl Log for KafkaLog {
 
     async fn reader(&self, partition: &TopicPartition, from: Offset) -> Result<Box<dyn LogReader>, LogError> {
         self.bounds_of(partition).await?.check(partition, from)?;
-        let (fetchers, name) = (Arc::clone(&self.0.fetchers), partition.clone());
-        let fetched = tokio::task::spawn_blocking(move || fetchers.fetch(&name, from)).await;
-        let fetched = fetched.map_err(|error| LogError::Unknown { detail: error.to_string() })??;
+        let fetched = self.fetch(partition, from).await?;
         Ok(Box::new(Reader::new(self.clone(), partition.clone(), from, fetched)))
     }
 
@@ -269,11 +275,8 @@ impl Log for KafkaLog {
                 Before::Offset(before.min(next).0),
             )
             .map_err(|error| attempt.failed(&error))?;
-        let (admin, options) = (self.0.topics.admin(), self.0.topics.options());
-        let deleted =
-            admin.delete_records(&offsets, &options).await.map_err(|error| attempt.failed(&error))?;
-        let outcomes = deleted.elements().iter().try_for_each(|element| element.error());
-        outcomes.map_err(|error| attempt.failed(&error))
+        let deleted = self.0.topics.admin().delete_records(&offsets).await;
+        deleted.map_err(|failure| failure.of(&attempt))
     }
 
     async fn join(&self, topic: &LogTopic, group: &str) -> Result<Box<dyn Membership>, LogError> {

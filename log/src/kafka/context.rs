@@ -1,10 +1,13 @@
-//! What librdkafka has to say: its lines and errors go to our own log, each once in a while, however often it repeats them.
+//! What librdkafka has to say: its lines and errors go to our own log, each once in a while, however often it repeats them. Its statistics tell whether a client
+//! still knows a broker.
 
+use crate::kafka::settings::KafkaSettings;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,14 +20,29 @@ const KINDS_MAX: usize = 256;
 /// Librdkafka's word for a remark about a property that another kind of client would use: all our clients get all properties that were passed through.
 const PROPERTY_OF_OTHERS: &str = "CONFWARN";
 
+/// How often librdkafka tells its statistics, unless the user wants them otherwise.
+pub(crate) const STATISTICS: Duration = Duration::from_secs(5);
+
+/// The property for it.
+pub(crate) const STATISTICS_INTERVAL: &str = "statistics.interval.ms";
+
+/// A client without brokers looks for them again within moments, if it does. One that has none so many statistics in a row never will.
+const BARE_MAX: u8 = 2;
+
 /// What a client of Kafka reports to. Clones share what was said.
 #[derive(Debug, Clone)]
-pub(crate) struct Voice(Arc<Shared>);
+pub(crate) struct Voice {
+    shared: Arc<Shared>,
+    /// How many statistics in a row had no broker. Each client's own.
+    bare: Arc<AtomicU8>,
+}
 
 #[derive(Debug)]
 struct Shared {
     /// What the client is for, as in "producer".
     client: &'static str,
+    /// Whether the user wants to read statistics.
+    tells_statistics: bool,
     /// Written by librdkafka's callbacks, read by whoever has to explain a failure.
     said: Mutex<Said>,
 }
@@ -51,8 +69,50 @@ struct Kind {
 }
 
 impl Voice {
-    pub(crate) fn new(client: &'static str) -> Self {
-        Self(Arc::new(Shared { client, said: Mutex::default() }))
+    pub(crate) fn new(client: &'static str, settings: &KafkaSettings) -> Self {
+        let tells_statistics = settings.properties.contains_key(STATISTICS_INTERVAL);
+        Self {
+            shared: Arc::new(Shared { client, tells_statistics, said: Mutex::default() }),
+            bare: Arc::default(),
+        }
+    }
+
+    /// The same voice for one client more.
+    pub(crate) fn for_another(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), bare: Arc::default() }
+    }
+
+    /// Whether the client knows no broker any more and will never look for one: whoever has it makes another.
+    ///
+    /// Librdkafka drops each broker that is missing in an answer about the cluster, and a cluster whose only broker was away for a while may for a moment answer that
+    /// it has none. Then it begins anew with the configured ones, unless the next answer comes before it has begun: that one cancels it for ever
+    /// (librdkafka's issue 5301, not mended in 2.15).
+    pub(crate) fn is_stranded(&self) -> bool {
+        self.bare.load(Ordering::SeqCst) >= BARE_MAX
+    }
+
+    /// What the statistics say of the brokers that the client knows.
+    fn count_brokers(&self, statistics: &[u8]) {
+        let statistics: rdkafka::Statistics = match serde_json::from_slice(statistics) {
+            Ok(statistics) => statistics,
+            Err(error) => {
+                tracing::debug!(target: TARGET, client = self.shared.client, %error, "statistics that cannot be read");
+                return;
+            }
+        };
+        let is_real = |source: &str| matches!(source, "configured" | "learned");
+        if statistics.brokers.values().any(|broker| is_real(&broker.source)) {
+            self.bare.store(0, Ordering::SeqCst);
+        } else if self.bare.fetch_add(1, Ordering::SeqCst) + 1 == BARE_MAX {
+            let client = self.shared.client;
+            tracing::warn!(target: TARGET, client, "a client has lost all brokers, and is replaced");
+        }
+    }
+
+    /// Has the client be taken for stranded.
+    #[cfg(test)]
+    pub(crate) fn strand(&self) {
+        self.bare.store(BARE_MAX, Ordering::SeqCst);
     }
 
     /// Why connections failed, as far as that was said since a moment.
@@ -61,7 +121,7 @@ impl Voice {
     }
 
     fn said(&self) -> MutexGuard<'_, Said> {
-        self.0.said.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How often a thing was left unsaid since it was said last; `None` if it is to be left unsaid now, too.
@@ -86,7 +146,7 @@ impl Voice {
 
 impl ClientContext for Voice {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        let client = self.0.client;
+        let client = self.shared.client;
         // Nothing that librdkafka says needs a person by itself: it goes on trying, and what fails for good fails at a caller.
         match level {
             RDKafkaLogLevel::Debug => tracing::trace!(target: TARGET, client, facility, line, "librdkafka"),
@@ -116,17 +176,20 @@ impl ClientContext for Voice {
             self.said().trouble = Some(Trouble { at: Instant::now(), code, reason: reason.to_owned() });
         }
         if let Some(left_unsaid) = self.turn(&format!("{code:?}")) {
-            let client = self.0.client;
+            let client = self.shared.client;
             tracing::warn!(target: TARGET, client, %error, reason, left_unsaid, "Kafka cannot be reached as it should");
         }
     }
 
     fn stats(&self, _statistics: rdkafka::Statistics) {}
 
-    /// Asked for by `statistics.interval.ms`.
     fn stats_raw(&self, statistics: &[u8]) {
+        self.count_brokers(statistics);
+        if !self.shared.tells_statistics {
+            return;
+        }
         let statistics = String::from_utf8_lossy(statistics);
-        tracing::info!(target: TARGET, client = self.0.client, %statistics, "librdkafka's statistics");
+        tracing::info!(target: TARGET, client = self.shared.client, %statistics, "librdkafka's statistics");
     }
 }
 
@@ -148,7 +211,7 @@ mod tests {
 
     #[test]
     fn what_repeats_is_said_once_in_a_while() {
-        let voice = Voice::new("test");
+        let voice = Voice::new("test", &KafkaSettings::new("b:9092"));
         assert_eq!(voice.turn("FAIL"), Some(0));
         for _ in 0..100 {
             assert_eq!(voice.turn("FAIL"), None);
@@ -160,7 +223,7 @@ mod tests {
 
     #[test]
     fn the_last_trouble_explains_a_failure_only_while_it_is_fresh() {
-        let voice = Voice::new("test");
+        let voice = Voice::new("test", &KafkaSettings::new("b:9092"));
         let before = Instant::now();
         voice.error(KafkaError::Global(RDKafkaErrorCode::Authentication), "wrong password");
         voice.error(KafkaError::Global(RDKafkaErrorCode::AllBrokersDown), "1/1 brokers are down");

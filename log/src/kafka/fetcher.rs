@@ -12,7 +12,8 @@ use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::{Offset as Start, TopicPartitionList};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -41,10 +42,12 @@ pub(crate) struct Fetchers {
 /// One consumer.
 struct Fetcher {
     consumer: Arc<BaseConsumer<Voice>>,
-    /// What its readers read.
-    busy: Mutex<BTreeSet<TopicPartition>>,
+    /// What its readers read, and what wakes each.
+    busy: Arc<Busy>,
     ending: Arc<AtomicBool>,
 }
+
+type Busy = Mutex<BTreeMap<TopicPartition, Arc<Notify>>>;
 
 impl std::fmt::Debug for Fetcher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -55,9 +58,16 @@ impl std::fmt::Debug for Fetcher {
 /// A partition that is being fetched, until this is dropped.
 pub(crate) struct Fetched {
     pub(crate) queue: PartitionQueue<Voice>,
-    /// Notified when something came into the empty queue.
+    /// Notified when something came into the empty queue, or nothing ever will.
     pub(crate) filled: Arc<Notify>,
-    _place: Place,
+    place: Place,
+}
+
+impl Fetched {
+    /// Whether nothing will come any more: whoever reads fetches anew. See [`Voice::is_stranded`].
+    pub(crate) fn is_stranded(&self) -> bool {
+        self.place.fetcher.is_stranded()
+    }
 }
 
 /// A place among what a fetcher fetches.
@@ -69,7 +79,8 @@ struct Place {
 
 impl Fetchers {
     pub(crate) fn new(settings: Arc<KafkaSettings>) -> Arc<Self> {
-        Arc::new(Self { settings, voice: Voice::new("reader"), open: Mutex::default() })
+        let voice = Voice::new("reader", &settings);
+        Arc::new(Self { settings, voice, open: Mutex::default() })
     }
 
     /// Begins to fetch. It blocks for as long as librdkafka's main thread takes to hear of it, or a new consumer to be made.
@@ -79,7 +90,8 @@ impl Fetchers {
         from: Offset,
     ) -> Result<Fetched, LogError> {
         let attempt = Attempt::to(format!("read {partition}"), &self.settings, &self.voice);
-        let fetcher = self.take(partition)?;
+        let filled = Arc::new(Notify::new());
+        let fetcher = self.take(partition, &filled)?;
         let (partition, fetchers) = (partition.clone(), Arc::clone(self));
         let place = Place { partition, fetcher, fetchers };
         let consumer = &place.fetcher.consumer;
@@ -87,7 +99,6 @@ impl Fetchers {
         // Before it is assigned, so that nothing goes to the common queue.
         let queue = consumer.split_partition_queue(topic, number);
         let mut queue = queue.ok_or_else(|| attempt.silence("librdkafka has no queue for it"))?;
-        let filled = Arc::new(Notify::new());
         let wake = Arc::clone(&filled);
         queue.set_nonempty_callback(move || wake.notify_one());
         let mut assignment = TopicPartitionList::new();
@@ -95,13 +106,13 @@ impl Fetchers {
             .add_partition_offset(topic, number, Start::Offset(from.0))
             .and_then(|()| consumer.incremental_assign(&assignment));
         assigned.map_err(|error| attempt.failed(&error))?;
-        Ok(Fetched { queue, filled, _place: place })
+        Ok(Fetched { queue, filled, place })
     }
 
     /// The first fetcher that does not fetch this partition yet.
-    fn take(&self, partition: &TopicPartition) -> Result<Arc<Fetcher>, LogError> {
+    fn take(&self, partition: &TopicPartition, filled: &Arc<Notify>) -> Result<Arc<Fetcher>, LogError> {
         let mut open = self.open();
-        if let Some(free) = open.iter().find(|fetcher| fetcher.busy().insert(partition.clone())) {
+        if let Some(free) = open.iter().find(|fetcher| fetcher.take(partition, filled)) {
             return Ok(Arc::clone(free));
         }
         if open.len() >= FETCHERS_MAX {
@@ -109,7 +120,7 @@ impl Fetchers {
             return Err(LogError::Broker { action: format!("read {partition}"), detail });
         }
         let fetcher = Arc::new(Fetcher::open(&self.settings, &self.voice)?);
-        fetcher.busy().insert(partition.clone());
+        fetcher.take(partition, filled);
         open.push(Arc::clone(&fetcher));
         Ok(fetcher)
     }
@@ -121,8 +132,16 @@ impl Fetchers {
         open.retain(|fetcher| {
             let is_idle = fetcher.busy().is_empty();
             idle += usize::from(is_idle);
-            !is_idle || idle <= FETCHERS_IDLE
+            !is_idle || (idle <= FETCHERS_IDLE && !fetcher.is_stranded())
         });
+    }
+
+    /// Has all be taken for stranded that are open; how many they are.
+    #[cfg(test)]
+    pub(crate) fn strand(&self) -> usize {
+        let open = self.open();
+        open.iter().for_each(|fetcher| fetcher.consumer.context().strand());
+        open.len()
     }
 
     fn open(&self) -> MutexGuard<'_, Vec<Arc<Fetcher>>> {
@@ -150,15 +169,17 @@ impl Fetcher {
             ("fetch.queue.backoff.ms", "20"),
         ])?;
         let attempt = Attempt::to("make a consumer", settings, voice);
-        let consumer = BaseConsumer::from_config_and_context(&config, voice.clone());
+        let consumer = BaseConsumer::from_config_and_context(&config, voice.for_another());
         let consumer = Arc::new(consumer.map_err(|error| attempt.failed(&error))?);
         let ending = Arc::new(AtomicBool::new(false));
-        let (served, end) = (Arc::clone(&consumer), Arc::clone(&ending));
-        let thread =
-            thread::Builder::new().name("kafka-reader".to_owned()).spawn(move || serve(&served, &end));
+        let busy = Arc::new(Busy::default());
+        let (served, readers, end) = (Arc::clone(&consumer), Arc::clone(&busy), Arc::clone(&ending));
+        let thread = thread::Builder::new()
+            .name("kafka-reader".to_owned())
+            .spawn(move || serve(&served, &readers, &end));
         match thread {
             // It ends by itself when nobody needs the consumer, and closes it.
-            Ok(_) => Ok(Self { consumer, busy: Mutex::default(), ending }),
+            Ok(_) => Ok(Self { consumer, busy, ending }),
             Err(error) => Err(LogError::Broker {
                 action: "start a reader's thread".to_owned(),
                 detail: error.to_string(),
@@ -166,7 +187,25 @@ impl Fetcher {
         }
     }
 
-    fn busy(&self) -> MutexGuard<'_, BTreeSet<TopicPartition>> {
+    /// Takes a partition on, unless it is fetched already or nothing is any more.
+    fn take(&self, partition: &TopicPartition, filled: &Arc<Notify>) -> bool {
+        if self.is_stranded() {
+            return false;
+        }
+        match self.busy().entry(partition.clone()) {
+            Entry::Vacant(place) => {
+                place.insert(Arc::clone(filled));
+                true
+            }
+            Entry::Occupied(_) => false,
+        }
+    }
+
+    fn is_stranded(&self) -> bool {
+        self.consumer.context().is_stranded()
+    }
+
+    fn busy(&self) -> MutexGuard<'_, BTreeMap<TopicPartition, Arc<Notify>>> {
         self.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -190,8 +229,12 @@ impl Drop for Place {
     }
 }
 
-fn serve(consumer: &BaseConsumer<Voice>, ending: &AtomicBool) {
+fn serve(consumer: &BaseConsumer<Voice>, readers: &Busy, ending: &AtomicBool) {
     while !ending.load(Ordering::SeqCst) {
+        if consumer.context().is_stranded() {
+            let readers = readers.lock().unwrap_or_else(PoisonError::into_inner);
+            readers.values().for_each(|reader| reader.notify_one());
+        }
         match consumer.poll(LISTEN) {
             None => {}
             // The context has told it already.

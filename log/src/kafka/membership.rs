@@ -134,7 +134,7 @@ impl Member {
         group: &str,
     ) -> Result<(Self, Seat, Receiver<Infallible>), LogError> {
         let group = group_id(group, topic);
-        let voice = Voice::new("member");
+        let voice = Voice::new("member", settings);
         let attempt = Attempt::to(format!("join group {group}"), settings, &voice);
         let session = settings.session_timeout;
         let config = settings.client(&[
@@ -257,6 +257,9 @@ impl Seat {
             }
             self.release();
             self.tell_progress();
+            if self.consumer.context().voice.is_stranded() {
+                self.fail(&KafkaError::Global(RDKafkaErrorCode::AllBrokersDown));
+            }
         }
         // Dropping the consumer gives up everything and leaves the group, but it waits for what the group asked back before, for ever.
         self.give_up();
@@ -355,10 +358,15 @@ impl Seat {
                 Some(RDKafkaErrorCode::GroupAuthorizationFailed | RDKafkaErrorCode::TopicAuthorizationFailed)
             );
         if is_final {
-            let action = format!("share out {} in a group", self.topic);
-            let failure = Attempt::to(action, &self.settings, &self.consumer.context().voice).failed(error);
-            self.shares.send_modify(|view| view.failure = Some(failure));
+            self.fail(error);
         }
+    }
+
+    /// The membership is void, and its holder hears why.
+    fn fail(&self, error: &KafkaError) {
+        let action = format!("share out {} in a group", self.topic);
+        let failure = Attempt::to(action, &self.settings, &self.consumer.context().voice).failed(error);
+        self.shares.send_if_modified(|view| view.failure.replace(failure).is_none());
     }
 }
 
@@ -464,6 +472,17 @@ mod tests {
         drop(member);
         seat.run();
         assert_eq!(assigned(&seat), [0; 0]);
+    }
+
+    #[tokio::test]
+    async fn a_member_that_lost_all_brokers_hears_of_it() {
+        let (mut member, mut seat) = seat();
+        seat.consumer.context().voice.strand();
+        let thread = thread::spawn(move || seat.run());
+        let heard = tokio::time::timeout(Duration::from_secs(60), member.next()).await.unwrap();
+        assert!(matches!(heard, Err(LogError::Unreachable { .. })), "{heard:?}");
+        drop(member);
+        thread.join().unwrap();
     }
 
     #[test]

@@ -123,7 +123,7 @@ impl std::fmt::Debug for Shared {
 impl Producer {
     /// Makes the client. Whether a broker is there shows later.
     pub(crate) fn open(settings: Arc<KafkaSettings>) -> Result<Self, LogError> {
-        let voice = Voice::new("producer");
+        let voice = Voice::new("producer", &settings);
         let order = Arc::new(Order::default());
         let gone = Gone::default();
         let reports = Reports { voice: voice.clone(), order: Arc::clone(&order), gone: Arc::clone(&gone) };
@@ -148,6 +148,12 @@ impl Producer {
     /// Whether records could not be sent to a topic because it is not there any more. Says so once.
     pub(crate) fn is_gone(&self, topic: &LogTopic) -> bool {
         self.shared.gone.lock().unwrap_or_else(PoisonError::into_inner).remove(topic)
+    }
+
+    /// Has the client be taken for stranded.
+    #[cfg(test)]
+    pub(crate) fn strand(&self) {
+        self.client().context().voice.strand();
     }
 
     pub(crate) fn voice(&self) -> &Voice {
@@ -217,8 +223,11 @@ impl Shared {
         let mut producer = self.current();
         while !self.closing.load(Ordering::SeqCst) {
             producer.poll(LISTEN);
-            if let Some((code, reason)) = producer.client().fatal_error() {
+            let fatal = producer.client().fatal_error();
+            if let Some((code, reason)) = &fatal {
                 tracing::warn!(%code, reason, "the Kafka producer failed for good and is replaced");
+            }
+            if fatal.is_some() || producer.context().voice.is_stranded() {
                 self.replace(&producer);
                 producer = self.current();
             }
@@ -236,7 +245,7 @@ impl Shared {
             tracing::warn!(%error, "a Kafka producer that failed did not give back all it had");
         }
         let (order, gone) = (Arc::clone(&self.order), Arc::clone(&self.gone));
-        match connect(&self.settings, Reports { voice: self.voice.clone(), order, gone }) {
+        match connect(&self.settings, Reports { voice: self.voice.for_another(), order, gone }) {
             Ok(new) => *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new),
             // Tried again by the next round.
             Err(error) => {

@@ -136,6 +136,10 @@ impl LogReader for Reader {
             if let Some(end) = self.end.clone() {
                 return Err(self.ended(end).await);
             }
+            if self.fetched.is_stranded() {
+                self.fetched = self.log.fetch(&self.partition, self.next).await?;
+                continue;
+            }
             self.fetched.filled.notified().await;
         }
     }

@@ -8,6 +8,7 @@ mod partitions;
 mod recreated;
 mod secure;
 mod settings;
+mod stranded;
 mod throughput;
 mod topics;
 

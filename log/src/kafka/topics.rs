@@ -5,15 +5,12 @@
 //! made good by the next sweep.
 
 use crate::error::LogError;
-use crate::kafka::context::Voice;
+use crate::kafka::admin::Admin;
 use crate::kafka::failure::Attempt;
 use crate::kafka::producer::Producer;
 use crate::kafka::settings::KafkaSettings;
 use millstream_model::name::LogTopic;
-use rdkafka::admin::{
-    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
-};
-use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::admin::{ConfigResource, NewTopic, TopicReplication};
 use rdkafka::producer::Producer as _;
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,7 +50,7 @@ pub(crate) struct Topic {
 pub(crate) struct Topics {
     settings: Arc<KafkaSettings>,
     producer: Arc<Producer>,
-    admin: AdminClient<Voice>,
+    admin: Admin,
     known: RwLock<BTreeMap<LogTopic, Arc<Topic>>>,
     /// One at a time looks up and makes.
     making: tokio::sync::Mutex<()>,
@@ -84,31 +81,20 @@ impl std::fmt::Debug for Topics {
 }
 
 impl Topics {
-    pub(crate) fn new(settings: Arc<KafkaSettings>, producer: Arc<Producer>) -> Result<Self, LogError> {
-        let voice = Voice::new("admin");
-        let mut config = settings.client(&[])?;
-        // Nobody takes the lines of this kind of client out of its queue.
-        config.set_log_level(RDKafkaLogLevel::Emerg);
-        let attempt = Attempt::to("make a client", &settings, &voice);
-        let admin = AdminClient::from_config_and_context(&config, voice.clone());
-        let admin = admin.map_err(|error| attempt.failed(&error))?;
-        Ok(Self {
+    pub(crate) fn new(settings: Arc<KafkaSettings>, producer: Arc<Producer>) -> Self {
+        let admin = Admin::new(Arc::clone(&settings));
+        Self {
             settings,
             producer,
             admin,
             known: RwLock::default(),
             making: tokio::sync::Mutex::default(),
             said: Mutex::default(),
-        })
+        }
     }
 
-    pub(crate) fn admin(&self) -> &AdminClient<Voice> {
+    pub(crate) fn admin(&self) -> &Admin {
         &self.admin
-    }
-
-    pub(crate) fn options(&self) -> AdminOptions {
-        let timeout = Some(self.settings.request_timeout);
-        AdminOptions::new().request_timeout(timeout).operation_timeout(timeout)
     }
 
     pub(crate) fn attempt(&self, action: String) -> Attempt<'_> {
@@ -221,12 +207,11 @@ impl Topics {
                 .set("max.message.bytes", &batch_max)
                 .set("min.insync.replicas", in_sync);
         let attempt = self.attempt(format!("make topic {topic}"));
-        let made = self.admin.create_topics([&wanted], &self.options()).await;
-        let made = made.map_err(|error| attempt.failed(&error))?;
-        let made = match made.into_iter().next() {
-            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => false,
-            Some(Err((_, code))) => return Err(attempt.answered(code)),
-            _ => true,
+        let made = self.admin.create(&wanted).await.map_err(|failure| failure.of(&attempt))?;
+        let made = match made {
+            Ok(()) => true,
+            Err(RDKafkaErrorCode::TopicAlreadyExists) => false,
+            Err(code) => return Err(attempt.answered(code)),
         };
         if made {
             tracing::info!(%topic, partitions, replication, "made a Kafka topic");
@@ -267,16 +252,13 @@ impl Topics {
                 "the Kafka topic exists with another number of copies than configured, and keeps it"
             );
         }
-        let resource = ResourceSpecifier::Topic(topic.as_str());
-        let described = self.admin.describe_configs([&resource], &self.options()).await;
-        let described = described.map_err(|error| error.to_string());
-        match described.map(|mut all| all.pop()) {
+        match self.admin.describe(topic.as_str()).await {
             Ok(Some(Ok(config))) => self.fits(topic, found, &config),
             other => {
                 let why = match other {
                     Ok(Some(Err(code))) => code.to_string(),
                     Ok(_) => "the answer is empty".to_owned(),
-                    Err(error) => error,
+                    Err(failure) => failure.to_string(),
                 };
                 if self.is_news(topic, Odd::Unreadable) {
                     tracing::warn!(%topic, why, "the Kafka topic's configuration cannot be read; Kafka's defaults are assumed");
@@ -371,7 +353,7 @@ mod tests {
         let check = |replication, in_sync: &str, expected: bool| {
             let settings = Arc::new(KafkaSettings::new("127.0.0.1:1"));
             let producer = Arc::new(Producer::open(Arc::clone(&settings)).unwrap());
-            let topics = Topics::new(settings, producer).unwrap();
+            let topics = Topics::new(settings, producer);
             let topic: LogTopic = "millstream.t".parse().unwrap();
             let entry = ConfigEntry {
                 name: "min.insync.replicas".to_owned(),

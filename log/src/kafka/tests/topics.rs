@@ -19,7 +19,15 @@ pub(super) async fn log(services: &millstream_services::Services) -> KafkaLog {
 }
 
 pub(super) async fn delete(log: &KafkaLog, topic: &LogTopic) {
-    let deleted = log.0.topics.admin().delete_topics(&[topic.as_str()], &AdminOptions::new()).await.unwrap();
+    let deleted = log
+        .0
+        .topics
+        .admin()
+        .client()
+        .unwrap()
+        .delete_topics(&[topic.as_str()], &AdminOptions::new())
+        .await
+        .unwrap();
     assert!(deleted[0].is_ok(), "{deleted:?}");
 }
 
@@ -31,7 +39,15 @@ pub(super) async fn make(log: &KafkaLog, topic: &LogTopic, partitions: i32, sett
     // A deletion may still be under way.
     within(async {
         loop {
-            let made = log.0.topics.admin().create_topics([&new], &AdminOptions::new()).await.unwrap();
+            let made = log
+                .0
+                .topics
+                .admin()
+                .client()
+                .unwrap()
+                .create_topics([&new], &AdminOptions::new())
+                .await
+                .unwrap();
             if made[0].is_ok() {
                 return;
             }
@@ -47,7 +63,8 @@ async fn a_new_topic_keeps_everything_and_takes_the_largest_record() {
     let topic = unique(services, "new");
     log.partitions(&topic).await.unwrap();
     let name = ResourceSpecifier::Topic(topic.as_str());
-    let described = log.0.topics.admin().describe_configs([&name], &AdminOptions::new()).await.unwrap();
+    let described =
+        log.0.topics.admin().client().unwrap().describe_configs([&name], &AdminOptions::new()).await.unwrap();
     let described = described[0].as_ref().unwrap();
     for (name, value) in [
         ("retention.ms", "-1"),
@@ -109,7 +126,7 @@ async fn a_topic_that_is_there_keeps_its_partitions_and_its_limit() {
 
     // Somebody adds partitions: they are read, and this process appends where it did.
     let more = NewPartitions::new(topic.as_str(), 5);
-    log.0.topics.admin().create_partitions([&more], &AdminOptions::new()).await.unwrap();
+    log.0.topics.admin().client().unwrap().create_partitions([&more], &AdminOptions::new()).await.unwrap();
     within(async { while log.partitions(&topic).await.unwrap().len() != 5 {} }).await;
     let keys: Vec<_> = (0..20).map(|number| record(&number.to_string(), "")).collect();
     let positions = append(&log, &topic, keys).await;

@@ -1,0 +1,210 @@
+//! A cluster that for a moment says it has no brokers.
+
+use super::{PATIENCE, first, numbered, settings_of, unique, within};
+use crate::api::{Log, LogReader};
+use crate::contract::ALL;
+use crate::kafka::context::Voice;
+use crate::kafka::{KafkaLog, KafkaSettings};
+use millstream_model::name::{LogTopic, Offset};
+use millstream_services::services;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+
+/// The only topic of a [`Cluster`], with one partition.
+const TOPIC: &str = "millstream.stranded";
+
+/// So many at once: most find their way back by themselves.
+const CLIENTS: usize = 30;
+
+/// How long a client that may never answer is listened to.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// As much of Kafka's protocol as a client needs to learn which brokers there are: ApiVersions 0, Metadata 4, InitProducerId 0.
+///
+/// Real clusters of one broker do this after their only broker stood still for longer than its controller trusts it; but seldom, and not when asked to.
+struct Cluster {
+    port: u16,
+    empty: Arc<AtomicBool>,
+}
+
+impl Cluster {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let empty = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&empty);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let told = Arc::clone(&told);
+                thread::spawn(move || answer(&stream.unwrap(), port, &told));
+            }
+        });
+        Self { port, empty }
+    }
+
+    fn says_it_is_empty(&self, empty: bool) {
+        self.empty.store(empty, Ordering::SeqCst);
+    }
+
+    fn settings(&self) -> KafkaSettings {
+        KafkaSettings::new(format!("127.0.0.1:{}", self.port))
+    }
+}
+
+/// Answers requests until the connection ends.
+fn answer(mut stream: &TcpStream, port: u16, empty: &AtomicBool) -> io::Result<()> {
+    loop {
+        let mut length = [0; 4];
+        stream.read_exact(&mut length)?;
+        let mut request = vec![0; u32::from_be_bytes(length) as usize];
+        stream.read_exact(&mut request)?;
+        let (key, version) = (short(&request[0..2]), short(&request[2..4]));
+        let mut body = request[4..8].to_vec();
+        match (key, version) {
+            (18, _) => {
+                body.extend(if version == 0 { 0_i16 } else { 35 }.to_be_bytes());
+                body.extend(3_i32.to_be_bytes());
+                for (key, version) in [(3_i16, 4_i16), (18, 0), (22, 0)] {
+                    [key, version.min(0), version].iter().for_each(|part| body.extend(part.to_be_bytes()));
+                }
+            }
+            (3, 4) => metadata(&mut body, port, empty.load(Ordering::SeqCst)),
+            (22, 0) => {
+                body.extend([0; 6]);
+                body.extend(7_i64.to_be_bytes());
+                body.extend([0; 2]);
+            }
+            other => panic!("{other:?} was not offered"),
+        }
+        stream.write_all(&u32::try_from(body.len()).unwrap().to_be_bytes())?;
+        stream.write_all(&body)?;
+    }
+}
+
+fn short(bytes: &[u8]) -> i16 {
+    i16::from_be_bytes(bytes.try_into().unwrap())
+}
+
+fn metadata(body: &mut Vec<u8>, port: u16, empty: bool) {
+    let string = |body: &mut Vec<u8>, text: &str| {
+        body.extend(i16::try_from(text.len()).unwrap().to_be_bytes());
+        body.extend(text.as_bytes());
+    };
+    let ints = |body: &mut Vec<u8>, ints: &[i32]| ints.iter().for_each(|int| body.extend(int.to_be_bytes()));
+    ints(body, &[0]);
+    if empty {
+        ints(body, &[0]);
+    } else {
+        ints(body, &[1, 1]);
+        string(body, "127.0.0.1");
+        ints(body, &[port.into()]);
+        body.extend((-1_i16).to_be_bytes());
+    }
+    string(body, "cluster");
+    ints(body, &[if empty { -1 } else { 1 }, 1]);
+    body.extend([0; 2]);
+    string(body, TOPIC);
+    body.extend([0]);
+    ints(body, &[1]);
+    // No leader.
+    body.extend(if empty { 5_i16 } else { 0 }.to_be_bytes());
+    ints(body, &[0, if empty { -1 } else { 1 }, 1, 1, 1, 1]);
+}
+
+#[test]
+fn a_client_has_a_broker_again_or_is_known_to_have_lost_all() {
+    let cluster = Cluster::start();
+    let settings = cluster.settings();
+    let config = settings.client(&[("group.id", "test")]).unwrap();
+    let client = |_| BaseConsumer::from_config_and_context(&config, Voice::new("test", &settings)).unwrap();
+    let mut clients: Vec<BaseConsumer<Voice>> = (0..CLIENTS).map(client).collect();
+    let asked = |client: &BaseConsumer<Voice>, patience| {
+        client.fetch_metadata(Some(TOPIC), patience).map(|metadata| metadata.brokers().len())
+    };
+    clients.iter().for_each(|client| assert_eq!(asked(client, PATIENCE).unwrap(), 1));
+    cluster.says_it_is_empty(true);
+    clients.iter().for_each(|client| assert_eq!(asked(client, PATIENCE).unwrap(), 0));
+    cluster.says_it_is_empty(false);
+    let begin = Instant::now();
+    while !clients.is_empty() {
+        assert!(begin.elapsed() < PATIENCE, "{} have no broker, and it is not known", clients.len());
+        clients.retain(|client| {
+            drop(client.poll(LOOK));
+            let has_broker = asked(client, LOOK).is_ok();
+            assert!(!(has_broker && client.context().is_stranded()), "it has one");
+            !has_broker && !client.context().is_stranded()
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_cluster_that_for_a_moment_has_no_broker_is_found_again() {
+    let cluster = Cluster::start();
+    let topic: LogTopic = TOPIC.parse().unwrap();
+    let mut logs = Vec::new();
+    for _ in 0..CLIENTS {
+        let request_timeout = Duration::from_secs(2);
+        let log = KafkaLog::open(KafkaSettings { request_timeout, ..cluster.settings() }).await.unwrap();
+        assert_eq!(within(log.existing(&topic)).await.unwrap().unwrap().len(), 1);
+        logs.push(log);
+    }
+    cluster.says_it_is_empty(true);
+    let mut asked = JoinSet::new();
+    for log in logs.clone() {
+        let topic = topic.clone();
+        asked.spawn(async move { log.existing(&topic).await });
+    }
+    assert!(within(asked.join_all()).await.iter().all(Result::is_err), "there is no leader");
+    cluster.says_it_is_empty(false);
+    for log in &logs {
+        within(async { while log.existing(&topic).await.is_err() {} }).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_whose_clients_lost_all_brokers_goes_on_with_others() {
+    let Some(services) = services("a_log_whose_clients_lost_all_brokers_goes_on_with_others") else { return };
+    let log = KafkaLog::open(KafkaSettings { partitions: 1, ..settings_of(services) }).await.unwrap();
+    let topic = unique(services, "stranded");
+    let mut reader = log.reader(&first(&topic), Offset::ZERO).await.unwrap();
+    let append = async |number| {
+        within(within(log.append(&topic, vec![numbered(number)])).await.unwrap()).await.unwrap()
+    };
+    append(0).await;
+    assert_eq!(values(&mut reader, 1).await, ["0"]);
+    let before = log.0.producer.client();
+    log.0.producer.strand();
+    within(async {
+        while Arc::ptr_eq(&before, &log.0.producer.client()) {
+            tokio::time::sleep(LOOK).await;
+        }
+    })
+    .await;
+    assert_eq!(log.0.fetchers.strand(), 1);
+    append(1).await;
+    append(2).await;
+    assert_eq!(values(&mut reader, 2).await, ["1", "2"]);
+    // One that waits for what is not there yet is woken.
+    let mut waiting = JoinSet::new();
+    waiting.spawn(async move { values(&mut reader, 1).await });
+    assert_eq!(log.0.fetchers.strand(), 1);
+    append(3).await;
+    assert_eq!(within(waiting.join_all()).await, [["3"]]);
+}
+
+async fn values(reader: &mut Box<dyn LogReader>, count: usize) -> Vec<String> {
+    let mut values = Vec::new();
+    while values.len() < count {
+        let read = within(reader.next(ALL)).await.unwrap();
+        values
+            .extend(read.into_iter().map(|stored| String::from_utf8(stored.record.value.to_vec()).unwrap()));
+    }
+    values
+}
