@@ -93,6 +93,9 @@ impl Voice {
 
     /// What the statistics say of the brokers that the client knows.
     fn count_brokers(&self, statistics: &[u8]) {
+        if self.is_stranded() {
+            return;
+        }
         let statistics: rdkafka::Statistics = match serde_json::from_slice(statistics) {
             Ok(statistics) => statistics,
             Err(error) => {
@@ -109,8 +112,7 @@ impl Voice {
         }
     }
 
-    /// Has the client be taken for stranded.
-    #[cfg(test)]
+    /// Has the client be taken for stranded, whatever it knows, and for ever.
     pub(crate) fn strand(&self) {
         self.bare.store(BARE_MAX, Ordering::SeqCst);
     }

@@ -68,6 +68,11 @@ impl Fetched {
     pub(crate) fn is_stranded(&self) -> bool {
         self.place.fetcher.is_stranded()
     }
+
+    /// Has all who read by the same client go on with another.
+    pub(crate) fn give_up(&self) {
+        self.place.fetcher.consumer.context().strand();
+    }
 }
 
 /// A place among what a fetcher fetches.
@@ -134,6 +139,14 @@ impl Fetchers {
             idle += usize::from(is_idle);
             !is_idle || (idle <= FETCHERS_IDLE && !fetcher.is_stranded())
         });
+    }
+
+    /// Has all that are open stop fetching, without a word.
+    #[cfg(test)]
+    pub(crate) fn pause(&self) {
+        for fetcher in self.open().iter() {
+            fetcher.consumer.pause(&fetcher.consumer.assignment().unwrap()).unwrap();
+        }
     }
 
     /// Has all be taken for stranded that are open; how many they are.

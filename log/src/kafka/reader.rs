@@ -14,12 +14,19 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::types::RDKafkaErrorCode as Code;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
 
 /// One call returns so many records at most, so that it never keeps a thread of the runtime for long.
 const READ_RECORDS: usize = 10_000;
 
 /// And so many bytes, unless the first record has more by itself.
 const READ_BYTES: usize = 4 * 1024 * 1024;
+
+/// So long nothing comes before a reader asks whether there is something that should have come.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// With each fetch that was begun anew in vain it is more patient, up to this: a record may be large, and the way long.
+const PATIENCE_MAX: Duration = Duration::from_secs(300);
 
 /// A reader of one partition.
 pub(crate) struct Reader {
@@ -30,8 +37,25 @@ pub(crate) struct Reader {
     fetched: Fetched,
     /// A record that was taken from the queue and did not fit the limit.
     held: Option<Stored>,
+    silence: Silence,
     /// Why nothing will follow. Told once what came before it is read, and again if asked again.
     end: Option<End>,
+}
+
+/// That nothing came.
+#[derive(Debug)]
+struct Silence {
+    /// Since when, or since it was looked at last.
+    since: Instant,
+    /// Whether the log had the next record even then.
+    owed: bool,
+    patience: Duration,
+}
+
+impl Silence {
+    fn begin(patience: Duration) -> Self {
+        Self { since: Instant::now(), owed: false, patience }
+    }
 }
 
 /// Why a reader cannot go on.
@@ -54,7 +78,8 @@ impl fmt::Debug for Reader {
 
 impl Reader {
     pub(crate) fn new(log: KafkaLog, partition: TopicPartition, from: Offset, fetched: Fetched) -> Self {
-        Self { log, partition, next: from, fetched, held: None, end: None }
+        let silence = Silence::begin(PATIENCE);
+        Self { log, partition, next: from, fetched, held: None, silence, end: None }
     }
 
     /// What is there now, within the limit.
@@ -79,7 +104,7 @@ impl Reader {
     /// The next record of the queue, if there is one.
     fn poll(&mut self) -> Option<Stored> {
         while self.end.is_none() {
-            let stored = match self.fetched.queue.poll(std::time::Duration::ZERO)? {
+            let stored = match self.fetched.queue.poll(Duration::ZERO)? {
                 Ok(message) => stored(&message),
                 Err(error) => {
                     self.end = self.end_of(&error);
@@ -108,6 +133,24 @@ impl Reader {
         }
     }
 
+    /// Looks whether the log has what does not come. If it does so twice, and nothing came in between, whoever fetches is given up.
+    ///
+    /// The log is asked by the producer's client: librdkafka has many ways to stop fetching, and no sign by which all of them would be known.
+    async fn look(&mut self) -> Result<(), LogError> {
+        let bounds = self.log.bounds_of(&self.partition).await;
+        let owes = bounds.is_ok_and(|bounds| (bounds.first..bounds.next).contains(&self.next));
+        if !owes || !self.silence.owed {
+            self.silence = Silence { since: Instant::now(), owed: owes, patience: self.silence.patience };
+            return Ok(());
+        }
+        let (partition, next) = (&self.partition, self.next);
+        tracing::warn!(%partition, %next, "the log has a record that a client of Kafka does not fetch; another client is made");
+        self.fetched.give_up();
+        self.fetched = self.log.fetch(&self.partition, self.next).await?;
+        self.silence = Silence::begin((self.silence.patience * 2).min(PATIENCE_MAX));
+        Ok(())
+    }
+
     /// What to say about the end.
     async fn ended(&self, end: End) -> LogError {
         match end {
@@ -131,6 +174,7 @@ impl LogReader for Reader {
         loop {
             let records = self.take(limit);
             if !records.is_empty() {
+                self.silence = Silence::begin(PATIENCE);
                 return Ok(records);
             }
             if let Some(end) = self.end.clone() {
@@ -140,7 +184,10 @@ impl LogReader for Reader {
                 self.fetched = self.log.fetch(&self.partition, self.next).await?;
                 continue;
             }
-            self.fetched.filled.notified().await;
+            let until = self.silence.since + self.silence.patience;
+            if tokio::time::timeout_at(until.into(), self.fetched.filled.notified()).await.is_err() {
+                self.look().await?;
+            }
         }
     }
 }

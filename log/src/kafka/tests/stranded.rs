@@ -199,6 +199,22 @@ async fn a_log_whose_clients_lost_all_brokers_goes_on_with_others() {
     assert_eq!(within(waiting.join_all()).await, [["3"]]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_a_client_does_not_fetch_comes_by_another() {
+    let Some(services) = services("a_record_that_a_client_does_not_fetch_comes_by_another") else { return };
+    let log = KafkaLog::open(KafkaSettings { partitions: 1, ..settings_of(services) }).await.unwrap();
+    let topic = unique(services, "deaf");
+    let mut readers = Vec::new();
+    for _ in 0..2 {
+        readers.push(log.reader(&first(&topic), Offset::ZERO).await.unwrap());
+    }
+    log.0.fetchers.pause();
+    within(within(log.append(&topic, vec![numbered(0)])).await.unwrap()).await.unwrap();
+    for mut reader in readers {
+        assert_eq!(values(&mut reader, 1).await, ["0"]);
+    }
+}
+
 async fn values(reader: &mut Box<dyn LogReader>, count: usize) -> Vec<String> {
     let mut values = Vec::new();
     while values.len() < count {
