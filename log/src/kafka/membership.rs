@@ -3,18 +3,24 @@
 //! One consumer on a thread of its own. Librdkafka's callbacks only write down what the group wants; the thread then does it, and where partitions are to be given
 //! up it waits for their holder first, within a bound. Waiting harms nobody: the member goes on sending its signs of life.
 
+mod wishes;
+
+#[cfg(test)]
+mod tests;
+
 use crate::api::{Membership, Released, Share};
 use crate::error::LogError;
 use crate::kafka::context::Voice;
 use crate::kafka::failure::Attempt;
+use crate::kafka::membership::wishes::{Wish, Wishes, list};
 use crate::kafka::settings::{KafkaSettings, millis};
 use async_trait::async_trait;
 use millstream_model::name::{LogTopic, Offset, Partition, TopicPartition};
-use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
-use rdkafka::{ClientContext, Offset as Start, TopicPartitionList};
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{Offset as Start, TopicPartitionList};
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -69,21 +75,6 @@ pub(crate) struct Chair {
     thread: JoinHandle<()>,
     /// Its other end is dropped when the member has left.
     left: Receiver<Infallible>,
-}
-
-/// What the group wants of this member.
-#[derive(Debug)]
-enum Wish {
-    Took(Vec<i32>),
-    GiveUp(Vec<i32>),
-    Lost(Vec<i32>),
-}
-
-/// Writes down what the group wants.
-struct Wishes {
-    voice: Voice,
-    wishes: Sender<Wish>,
-    ending: Arc<AtomicBool>,
 }
 
 /// The state of the thread.
@@ -367,149 +358,5 @@ impl Seat {
         let action = format!("share out {} in a group", self.topic);
         let failure = Attempt::to(action, &self.settings, &self.consumer.context().voice).failed(error);
         self.shares.send_if_modified(|view| view.failure.replace(failure).is_none());
-    }
-}
-
-impl ClientContext for Wishes {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        self.voice.log(level, facility, line);
-    }
-
-    fn stats_raw(&self, statistics: &[u8]) {
-        self.voice.stats_raw(statistics);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.voice.error(error, reason);
-    }
-}
-
-impl ConsumerContext for Wishes {
-    /// Called by the thread's own `poll`, and while the consumer closes.
-    fn rebalance(
-        &self,
-        consumer: &BaseConsumer<Self>,
-        error: RDKafkaRespErr,
-        partitions: &mut TopicPartitionList,
-    ) {
-        let numbers: Vec<i32> = partitions.elements().iter().map(|element| element.partition()).collect();
-        let (wish, done) = if error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            (Wish::Took(numbers), take(consumer, partitions))
-        } else if self.ending.load(Ordering::SeqCst) || consumer.assignment_lost() {
-            (Wish::Lost(numbers), consumer.incremental_unassign(partitions))
-        } else {
-            (Wish::GiveUp(numbers), Ok(()))
-        };
-        if let Err(error) = done {
-            tracing::warn!(?wish, %error, "the group's wish could not be granted");
-        }
-        // Nobody takes wishes when the consumer closes.
-        drop(self.wishes.send(wish));
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
-        if let Err(error) = result {
-            tracing::debug!(%error, "offsets for displays of lag were not committed");
-        }
-    }
-}
-
-/// Takes partitions as the group wants it, and fetches none of them.
-fn take(consumer: &BaseConsumer<Wishes>, partitions: &mut TopicPartitionList) -> KafkaResult<()> {
-    // An offset that has to be looked up first: paused before the answer is there.
-    partitions.set_all_offsets(Start::End)?;
-    consumer.incremental_assign(partitions)?;
-    consumer.pause(partitions)
-}
-
-fn list(topic: &LogTopic, partitions: &[i32]) -> TopicPartitionList {
-    let mut list = TopicPartitionList::new();
-    for partition in partitions {
-        list.add_partition(topic.as_str(), *partition);
-    }
-    list
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Nobody answers there.
-    fn seat() -> (Member, Seat) {
-        let settings = Arc::new(KafkaSettings::new("127.0.0.1:1"));
-        let topic = "millstream.t".parse().unwrap();
-        let (member, seat, _) = Member::sit_down(&settings, &topic, "t").unwrap();
-        (member, seat)
-    }
-
-    fn assigned(seat: &Seat) -> Vec<i32> {
-        let mut assigned: Vec<_> =
-            seat.consumer.assignment().unwrap().elements().iter().map(|one| one.partition()).collect();
-        assigned.sort_unstable();
-        assigned
-    }
-
-    #[test]
-    fn what_is_asked_back_first_is_given_up_before_more_is_withheld() {
-        let (_member, mut seat) = seat();
-        let mut all = list(&seat.topic, &[0, 1, 2]);
-        take(&seat.consumer, &mut all).unwrap();
-        seat.grant(Wish::Took(vec![0, 1, 2]));
-        seat.grant(Wish::GiveUp(vec![0]));
-        assert_eq!(assigned(&seat), [0, 1, 2], "its holder has not let go");
-        seat.grant(Wish::GiveUp(vec![1]));
-        assert_eq!(assigned(&seat), [1, 2]);
-        seat.give_up();
-        assert_eq!(assigned(&seat), [2]);
-    }
-
-    #[test]
-    fn a_member_that_leaves_gives_up_what_its_holder_has_not_let_go() {
-        let (member, mut seat) = seat();
-        take(&seat.consumer, &mut list(&seat.topic, &[0, 1])).unwrap();
-        seat.grant(Wish::Took(vec![0, 1]));
-        seat.grant(Wish::GiveUp(vec![0, 1]));
-        drop(member);
-        seat.run();
-        assert_eq!(assigned(&seat), [0; 0]);
-    }
-
-    #[tokio::test]
-    async fn a_member_that_lost_all_brokers_hears_of_it() {
-        let (mut member, mut seat) = seat();
-        seat.consumer.context().voice.strand();
-        let thread = thread::spawn(move || seat.run());
-        let heard = tokio::time::timeout(Duration::from_secs(60), member.next()).await.unwrap();
-        assert!(matches!(heard, Err(LogError::Unreachable { .. })), "{heard:?}");
-        drop(member);
-        thread.join().unwrap();
-    }
-
-    #[test]
-    fn members_leave_at_the_same_time() {
-        let endings: Arc<[Arc<AtomicBool>; 2]> = Arc::default();
-        let chair = |ending: &Arc<AtomicBool>| {
-            let (left_in, left) = mpsc::channel::<Infallible>();
-            let all = Arc::clone(&endings);
-            // Neither can leave before the other is told to.
-            let leave = move || {
-                while !all.iter().all(|ending| ending.load(Ordering::SeqCst)) {
-                    thread::yield_now();
-                }
-                drop(left_in);
-            };
-            Chair { ending: Arc::clone(ending), thread: thread::spawn(leave), left }
-        };
-        let chairs = endings.iter().map(chair).collect();
-        assert_eq!(Chair::leave(chairs, Duration::from_secs(30)), 0);
-    }
-
-    #[test]
-    fn a_member_that_does_not_leave_is_not_waited_for_for_ever() {
-        let (left_in, left) = mpsc::channel::<Infallible>();
-        let ending = Arc::new(AtomicBool::new(false));
-        let chair = Chair { ending, thread: thread::spawn(|| {}), left };
-        assert_eq!(Chair::leave(vec![chair], Duration::from_millis(10)), 1);
-        drop(left_in);
     }
 }
