@@ -89,6 +89,8 @@ impl Table {
         }
         let version = latest.version() + 1;
         let bytes = self.encode(plan, id, &latest)?;
+        // What is held while the handle goes on to the next version would be copied for it: every file of the table, at every commit.
+        drop(latest);
         *tried = Some(version);
         let create = PutOptions::from(PutMode::Create);
         match self.store().put_opts(&commit_path(version), bytes.clone().into(), create).await {

@@ -6,6 +6,7 @@ use crate::faults::LogFault;
 use crate::fixture::{another, append, applied, faulty, file, names, rewrite, stem, table};
 use futures::future::join_all;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 #[tokio::test(start_paused = true)]
 async fn whatever_the_store_answers_a_plan_is_applied_once_and_says_so() {
@@ -167,4 +168,21 @@ async fn random_histories_over_a_failing_store_leave_every_file_exactly_once() {
         compacted += merged.iter().filter(|name| name.contains('+')).count();
     }
     assert!(compacted > 0, "no history had a compaction in it");
+}
+
+/// With 10,000 files a copy is tens of megabytes, and there would be one for each minute.
+#[tokio::test]
+async fn a_handle_that_nobody_else_reads_goes_on_by_its_own_commit_without_a_copy_of_all_files() {
+    let bucket = Bucket::memory("b");
+    let table = table(&bucket).await;
+    table.commit(append("a", "app", None, 1)).await.unwrap();
+    let place = async || Arc::as_ptr(&table.snapshot().await.unwrap());
+    let before = place().await;
+    table.commit(append("b", "app", Some(1), 2)).await.unwrap();
+    assert_eq!(place().await, before);
+    // Who still reads the version before has it for himself.
+    let held = table.snapshot().await.unwrap();
+    table.commit(append("c", "app", Some(2), 3)).await.unwrap();
+    assert_ne!(place().await, before);
+    assert_eq!((held.files().len(), table.snapshot().await.unwrap().files().len()), (2, 3));
 }
