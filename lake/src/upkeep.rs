@@ -276,7 +276,7 @@ impl Upkeep {
         let held = log::held(table, &snapshot).await?;
         // Vacuum looks back over the safe age and what clocks may differ by, and must find all of it.
         let kept = self.rules.log_keep.max(self.rules.safe_age + vacuum::CLOCKS_DIFFER);
-        let needless = log.needless(now - kept, &held);
+        let needless = log.needless(now - kept, now, &held);
         tended.cleaned = Some(match mode {
             Mode::Do => log::remove(table, needless).await?,
             Mode::Tell => needless.cleaned,

@@ -1,7 +1,8 @@
 //! The files of a table's Delta log: which there are, and which nobody needs any more.
 //!
 //! A version can be read as long as there is a checkpoint at or before it and every commit from there on. What lies before the newest checkpoint that is old enough is
-//! removed, the oldest first, so that whatever is left is whole at every moment. The last commits about partitions of the log stay, however old: they say by which
+//! removed, the oldest first, so that whatever is left is whole at every moment. Of the checkpoints behind it one a day stays: each has the whole table in it, and a busy
+//! table gets many. The last commits about partitions of the log stay, however old: they say by which
 //! record the log is recognised, and what was decided and perhaps not finished.
 
 use super::decisions;
@@ -15,17 +16,25 @@ use futures::future::try_join_all;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Checkpoints that are younger stay, every one: whoever opens the table now may be about to read one of them. Of those that are older the last of each day stays,
+/// so that whoever asks for an old version replays the commits of a day at most. With a file a minute a day has 17 of them.
+const CHECKPOINTS_FULL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The folder of the log.
 pub(super) const FOLDER: &str = "_delta_log";
+
+/// The files of a checkpoint, and of how many each should be.
+type Parts = Vec<(ObjectMeta, usize)>;
 
 /// What the log consists of.
 #[derive(Debug, Default)]
 pub(super) struct LogFiles {
     /// Commits, by version.
     pub(super) commits: BTreeMap<i64, ObjectMeta>,
-    /// Files of checkpoints, by version, and of how many each should be.
-    checkpoints: BTreeMap<i64, Vec<(ObjectMeta, usize)>>,
+    /// Checkpoints, by version.
+    checkpoints: BTreeMap<i64, Parts>,
     /// The version that the hint beside the log names.
     hinted: Option<i64>,
 }
@@ -76,26 +85,33 @@ impl LogFiles {
         (first == 0 || self.commits.contains_key(&(first - 1))).then_some(first)
     }
 
-    /// What nobody needs who asks for a version that is younger than `before`.
-    pub(super) fn needless(&self, before: DateTime<Utc>, held: &BTreeSet<i64>) -> Needless {
+    /// What nobody needs at `now` who asks for a version that is younger than `before`.
+    pub(super) fn needless(
+        &self,
+        before: DateTime<Utc>,
+        now: DateTime<Utc>,
+        held: &BTreeSet<i64>,
+    ) -> Needless {
         // Ages count in the order of versions, as Delta's do: a commit that was dated by a clock which stood far back says nothing of those before it.
         let in_force = self.commits.iter().take_while(|(_, meta)| meta.last_modified < before).last();
-        let mut needless = Needless::default();
-        let Some((&in_force, _)) = in_force else { return needless };
-        let complete = |(_, parts): &(&i64, &Vec<(ObjectMeta, usize)>)| {
-            parts.iter().any(|(_, of)| parts.iter().filter(|(_, other)| other == of).count() >= *of)
-        };
-        let Some((&base, _)) = self.checkpoints.range(..=in_force).rev().find(complete) else {
-            return needless;
-        };
+        let mut whole =
+            self.checkpoints.iter().filter(|(_, parts)| is_complete(parts)).map(|(version, _)| *version);
+        let first = whole.clone().next();
+        let base = in_force.and_then(|(in_force, _)| whole.rfind(|version| version <= in_force));
         // A reader that begins at the hint must find it.
-        let base = self.hinted.map_or(base, |hinted| hinted.min(base));
+        let base = base.map(|base| self.hinted.map_or(base, |hinted| hinted.min(base)));
+        let mut needless = Needless::default();
         let mut files: Vec<(i64, &ObjectMeta)> = Vec::new();
-        for (version, meta) in self.commits.range(..base).filter(|(version, _)| !held.contains(*version)) {
+        let end = base.unwrap_or(0);
+        for (version, meta) in self.commits.range(..end).filter(|(version, _)| !held.contains(*version)) {
             needless.cleaned.commits += 1;
             files.push((*version, meta));
         }
-        for (version, parts) in self.checkpoints.range(..base) {
+        // Where all commits are there, nothing is needed to begin at.
+        let whole_log = self.commits.contains_key(&0).then_some(-1);
+        let kept = base.or(whole_log).or(first);
+        let superseded = kept.map(|kept| self.superseded(kept, now)).unwrap_or_default();
+        for (version, parts) in self.checkpoints.range(..end).chain(superseded) {
             needless.cleaned.checkpoints += parts.len() as u64;
             files.extend(parts.iter().map(|(meta, _)| (*version, meta)));
         }
@@ -103,6 +119,31 @@ impl LogFiles {
         needless.cleaned.bytes = files.iter().map(|(_, meta)| meta.size).sum();
         needless.paths = files.into_iter().map(|(_, meta)| meta.location.clone()).collect();
         needless
+    }
+
+    /// The checkpoints behind `kept` in whose place a later one of the same day is. Each version that one of them has can be made of the one before that stays: every
+    /// commit between the two is there.
+    fn superseded(&self, mut kept: i64, now: DateTime<Utc>) -> Vec<(&i64, &Parts)> {
+        let young = now - CHECKPOINTS_FULL;
+        let mut old = Vec::new();
+        for (version, parts) in self.checkpoints.range(kept + 1..).filter(|(_, parts)| is_complete(parts)) {
+            let Some(at) = parts.iter().map(|(meta, _)| meta.last_modified).max() else { continue };
+            if at < young && self.hinted != Some(*version) {
+                old.push((at.date_naive(), version, parts));
+            }
+        }
+        let mut superseded = Vec::new();
+        for of_day in old.chunk_by(|(day, ..), (next, ..)| day == next) {
+            for (place, (_, version, parts)) in of_day.iter().enumerate() {
+                let commits = self.commits.range(kept + 1..=**version).count();
+                let is_reached = i64::try_from(commits).is_ok_and(|commits| commits == **version - kept);
+                match is_reached && place + 1 < of_day.len() {
+                    true => superseded.push((*version, *parts)),
+                    false => kept = **version,
+                }
+            }
+        }
+        superseded
     }
 }
 
@@ -123,6 +164,11 @@ pub(super) async fn held(table: &Table, snapshot: &Snapshot) -> Result<BTreeSet<
 pub(super) async fn remove(table: &Table, needless: Needless) -> Result<Cleaned, LakeError> {
     super::vacuum::delete(table, needless.paths).await?;
     Ok(needless.cleaned)
+}
+
+/// Whether all parts of a checkpoint are there.
+fn is_complete(parts: &Parts) -> bool {
+    parts.iter().any(|(_, of)| parts.iter().filter(|(_, other)| other == of).count() >= *of)
 }
 
 fn version(text: &str) -> Option<i64> {

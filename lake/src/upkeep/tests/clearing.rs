@@ -8,6 +8,7 @@ use crate::faults::{FaultyStore, LogFault};
 use crate::fixture::{append, table};
 use crate::ledger::{Closed, Decided, Decision, app};
 use chrono::TimeDelta;
+use deltalake_core::kernel::EagerSnapshot;
 use futures::TryStreamExt;
 use millstream_model::name::{LogTopic, Offset, Partition, QUARANTINE};
 use object_store::memory::InMemory;
@@ -441,4 +442,51 @@ async fn a_writer_that_was_stopped_before_its_commit_has_to_look_again() {
         0
     );
     assert_eq!(table.snapshot().await.unwrap().version(), version);
+}
+
+#[tokio::test]
+async fn of_checkpoints_one_a_day_stays_and_every_version_behind_the_first_can_be_read() {
+    let (store, bucket) = clocked();
+    let table = table(&bucket).await;
+    let begin = Utc::now().date_naive().and_time(chrono::NaiveTime::MIN).and_utc();
+    // A commit and a checkpoint every six hours: those of the last five days have the versions from 1 to 20.
+    for step in 0..20 {
+        store.set(begin + TimeDelta::hours(6 * step));
+        table.commit(append(&format!("{step}"), "app", (step > 0).then_some(step), step + 1)).await.unwrap();
+        table.checkpoint().await.unwrap();
+    }
+    let now = begin + TimeDelta::hours(6 * 20);
+    let rules = Rules { target_size: None, ..rules() };
+    let foreseen = upkeep(&table, rules).await.foresee(now).await.unwrap();
+    let cleaned = tend(&table, rules, now).await.cleaned.unwrap();
+    assert_eq!((foreseen.cleaned, cleaned.commits), (Some(cleaned), 0));
+    let versions = async || -> Vec<i64> {
+        let checkpoints = listed(&table, "_delta_log/").await.into_iter();
+        let names = checkpoints.filter_map(|path| {
+            Some(path.strip_prefix("_delta_log/")?.strip_suffix(".checkpoint.parquet")?.parse().unwrap())
+        });
+        names.collect()
+    };
+    // The last of four days, and all of the day that is over just now.
+    assert_eq!(versions().await, [4, 8, 12, 16, 17, 18, 19, 20]);
+    assert_eq!(tend(&table, rules, now).await.cleaned.unwrap(), Cleaned::default());
+    // A version without a checkpoint of its own is made of the one before and the commits between.
+    let files_at = async |version: u64| {
+        let opened = EagerSnapshot::try_new(table.log().as_ref(), Some(version)).await.unwrap();
+        opened.try_log_data().unwrap().iter().count() as u64
+    };
+    for version in 1..=20 {
+        assert_eq!(files_at(version).await, version);
+    }
+    // What is to be read up to a time long ago begins at a checkpoint that is not the last of its day: it stays.
+    let before = begin + TimeDelta::hours(6 * 18) - TimeDelta::minutes(1);
+    let later = before + TimeDelta::days(30);
+    store.set(later);
+    table.commit(append("young", "app", Some(20), 21)).await.unwrap();
+    table.checkpoint().await.unwrap();
+    let cleaned = tend(&table, rules, later).await.cleaned.unwrap();
+    assert_eq!((cleaned.commits, versions().await), (18, vec![18, 20, 21]));
+    for version in 18..=21 {
+        assert_eq!(files_at(version).await, version);
+    }
 }
