@@ -4,6 +4,7 @@
 //! count are left out before anything is read (`prune`); what is known exactly about the rest is handed on (`statistics`), so that `count(*)` reads nothing.
 //! Neighbour: `query` makes one per table and query. It never looks at a newer version than the one it was made of.
 
+mod order;
 mod partition;
 mod prune;
 mod statistics;
@@ -21,7 +22,7 @@ use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::object_store::ObjectStoreUrl;
 use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
-use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, FileSource, ParquetSource};
+use datafusion::datasource::physical_plan::{FileScanConfigBuilder, FileSource, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::{DataFusionError, Result};
@@ -183,16 +184,14 @@ impl TableProvider for SnapshotProvider {
         let (exact, inexact): (Vec<_>, Vec<_>) =
             filters.iter().cloned().partition(|filter| partition::decides(columns, filter));
         let chosen = self.chosen(state, &exact)?;
-        let kept = prune::keep(state, &self.schema, &self.layout, chosen, &inexact);
+        let mut kept = prune::keep(state, &self.schema, &self.layout, chosen, &inexact);
+        order::newest_first(&mut kept);
         let kept = if inexact.is_empty() { enough(kept, limit) } else { kept };
 
         state.runtime_env().register_object_store(self.store_url.as_ref(), Arc::clone(&self.store));
         let files = kept.iter().map(|file| self.partitioned(file)).collect::<Result<Vec<_>>>()?;
         let summary = statistics::of_files(&files, &self.layout);
-        let mut groups = FileGroup::new(files).split_files(state.config().target_partitions());
-        if groups.is_empty() {
-            groups.push(FileGroup::new(Vec::new()));
-        }
+        let groups = order::dealt(files, state.config().target_partitions());
         let source = self.source(state, self.snapshot.files().len(), kept.len());
         let config = FileScanConfigBuilder::new(self.store_url.clone(), source)
             .with_file_groups(groups)

@@ -30,6 +30,8 @@ struct Column {
     min: Option<ScalarValue>,
     max: Option<ScalarValue>,
     nulls: Option<u64>,
+    /// Both bounds are instants, said to the microsecond.
+    is_to_the_microsecond: bool,
 }
 
 #[derive(Deserialize)]
@@ -88,6 +90,12 @@ impl FileStats {
         }
     }
 
+    /// Whether both bounds of a column are instants that are said to the microsecond: where the writer is one that rounds none, they occur in the file.
+    #[must_use]
+    pub fn is_to_the_microsecond(&self, column: &str) -> bool {
+        self.columns().get(column).is_some_and(|column| column.is_to_the_microsecond)
+    }
+
     /// How many rows are null in the column.
     #[must_use]
     pub fn nulls(&self, column: &str) -> Option<u64> {
@@ -104,10 +112,17 @@ impl FileStats {
         self.0.columns.get_or_init(|| {
             // Statistics that cannot be read say nothing, which is always true.
             let text: Text = serde_json::from_str(&self.0.text).unwrap_or_default();
-            let column = |name: &String, kind: &DataType| Column {
-                min: text.min_values.get(name).and_then(|value| bound(value, kind, Bound::Min)),
-                max: text.max_values.get(name).and_then(|value| bound(value, kind, Bound::Max)),
-                nulls: text.null_count.get(name).and_then(Value::as_u64),
+            let column = |name: &String, kind: &DataType| {
+                let (least, greatest) = (text.min_values.get(name), text.max_values.get(name));
+                Column {
+                    min: least.and_then(|value| bound(value, kind, Bound::Min)),
+                    max: greatest.and_then(|value| bound(value, kind, Bound::Max)),
+                    nulls: text.null_count.get(name).and_then(Value::as_u64),
+                    is_to_the_microsecond: matches!(kind, DataType::Timestamp(TimeUnit::Microsecond, _))
+                        && [least, greatest]
+                            .iter()
+                            .all(|value| value.and_then(Value::as_str).is_some_and(|text| digits(text) == 6)),
+                }
             };
             let fields = self.0.schema.fields();
             fields
@@ -169,9 +184,12 @@ fn widened(value: &Value, bound: Bound) -> Option<f64> {
 /// Writers that keep only milliseconds cut the rest off, also of the greatest value.
 fn micros(text: &str, bound: Bound) -> Option<i64> {
     let time = DateTime::parse_from_rfc3339(text).ok()?.timestamp_micros();
-    let digits =
-        text.split_once('.').map_or(0, |(_, rest)| rest.bytes().take_while(u8::is_ascii_digit).count());
-    Some(if bound == Bound::Max && digits <= 3 { time.saturating_add(999) } else { time })
+    Some(if bound == Bound::Max && digits(text) <= 3 { time.saturating_add(999) } else { time })
+}
+
+/// How many digits of a second are said.
+fn digits(text: &str) -> usize {
+    text.split_once('.').map_or(0, |(_, rest)| rest.bytes().take_while(u8::is_ascii_digit).count())
 }
 
 #[cfg(test)]
@@ -207,6 +225,10 @@ mod tests {
         assert_eq!(stats.max("temp"), Some(&ScalarValue::Float64(Some(2.5_f64.next_up()))));
         assert_eq!(stats.min("date"), Some(&ScalarValue::Date32(Some(2))));
         assert_eq!((stats.max("date"), stats.nulls("temp"), stats.nulls("n")), (None, Some(1), None));
+        assert!(!stats.is_to_the_microsecond("ts"), "the greatest is rounded");
+        let text = r#"{"minValues":{"ts":"2026-11-21T06:00:00.123456Z"},"maxValues":{"ts":"2026-11-21T06:00:00.500000Z"}}"#;
+        let stats = FileStats::new(text.to_owned(), schema());
+        assert!(stats.is_to_the_microsecond("ts") && !stats.is_to_the_microsecond("n"));
     }
 
     #[test]

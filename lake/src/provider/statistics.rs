@@ -1,9 +1,11 @@
 //! What commits say about files, in the engine's words.
 //!
-//! Counts are exact. Least and greatest values are only bounds (a long text is cut, a double gives way by its last bit), except of partition columns.
+//! Counts are exact. Least and greatest values are only bounds (a long text is cut, a double gives way by its last bit), except of partition columns, and of times in
+//! files of ours: so the engine leaves out files while it looks for the latest rows, which it does by exact ones alone.
 
 use super::partition;
 use crate::DataFile;
+use crate::write::is_ours;
 use arrow::datatypes::Field;
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, ScalarValue, Statistics};
@@ -14,7 +16,11 @@ use datafusion::error::Result;
 /// Of one file, in the order of the layout.
 pub(super) fn of_file(file: &DataFile, layout: &TableSchema) -> Result<Statistics> {
     let rows = known(file.rows);
-    let stored = layout.file_schema().fields().iter().map(|field| Ok(stored_column(file, field)));
+    let partition_by: Vec<String> =
+        layout.table_partition_cols().iter().map(|field| field.name().clone()).collect();
+    // Who else writes may round times, as some do.
+    let is_ours = is_ours(&file.path, &partition_by);
+    let stored = layout.file_schema().fields().iter().map(|field| Ok(stored_column(file, field, is_ours)));
     let partitioned = layout.table_partition_cols().iter().map(|field| partition_column(file, field, rows));
     Ok(Statistics {
         num_rows: rows,
@@ -23,11 +29,14 @@ pub(super) fn of_file(file: &DataFile, layout: &TableSchema) -> Result<Statistic
     })
 }
 
-fn stored_column(file: &DataFile, field: &Field) -> ColumnStatistics {
-    let bound = |value: Option<&ScalarValue>| {
-        value.map_or(Precision::Absent, |value| Precision::Inexact(value.clone()))
-    };
+fn stored_column(file: &DataFile, field: &Field, is_ours: bool) -> ColumnStatistics {
     let stats = file.stats.as_ref();
+    let is_exact = is_ours && stats.is_some_and(|stats| stats.is_to_the_microsecond(field.name()));
+    let bound = |value: Option<&ScalarValue>| match value {
+        Some(value) if is_exact => Precision::Exact(value.clone()),
+        Some(value) => Precision::Inexact(value.clone()),
+        None => Precision::Absent,
+    };
     ColumnStatistics {
         null_count: known(stats.and_then(|stats| stats.nulls(field.name()))),
         min_value: bound(stats.and_then(|stats| stats.min(field.name()))),

@@ -12,6 +12,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use std::collections::BTreeMap;
 
 mod evolution;
+mod latest;
 mod property;
 mod pruning;
 

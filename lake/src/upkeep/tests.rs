@@ -15,7 +15,7 @@ use crate::fixture::{another, definition};
 use crate::{Operation, Outcome, Plan, WriteOptions};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
-use datafusion::prelude::SessionContext;
+use datafusion::prelude::{SessionConfig, SessionContext};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -46,7 +46,16 @@ pub(crate) async fn ask(table: &Table, sql: &str) -> Vec<i64> {
 }
 
 pub(crate) async fn ask_of(table: &Table, snapshot: Arc<Snapshot>, sql: &str) -> Vec<i64> {
-    let context = SessionContext::new();
+    answer(SessionContext::new(), table, snapshot, sql).await
+}
+
+/// As [`ask`], by an engine of other settings.
+pub(crate) async fn ask_as(config: SessionConfig, table: &Table, sql: &str) -> Vec<i64> {
+    let snapshot = table.snapshot().await.unwrap();
+    answer(SessionContext::new_with_config(config), table, snapshot, sql).await
+}
+
+async fn answer(context: SessionContext, table: &Table, snapshot: Arc<Snapshot>, sql: &str) -> Vec<i64> {
     let provider = crate::provider::SnapshotProvider::new(table.bucket(), snapshot, table);
     context.register_table("t", provider).unwrap();
     let batches = context.sql(sql).await.unwrap().collect().await.unwrap();

@@ -316,9 +316,8 @@ async fn a_scan_that_is_open_goes_on_while_files_are_merged_and_removed() {
     for step in 0..20 {
         flush(&table, "app", readings(step * 500..(step + 1) * 500, 0)).await;
     }
-    let context = SessionContext::new_with_config(
-        datafusion::prelude::SessionConfig::new().with_target_partitions(1).with_batch_size(100),
-    );
+    let context =
+        SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1).with_batch_size(100));
     let snapshot = table.snapshot().await.unwrap();
     let provider = crate::provider::SnapshotProvider::new(&bucket, snapshot, &table);
     context.register_table("t", provider).unwrap();
