@@ -10,7 +10,7 @@ test *arguments:
 river:
     MILLSTREAM_RIVER_LINES=311228 cargo test --workspace --test it -- river::a_fleet --nocapture
 
-# What it takes, of a release build: `just bench freshness`, `just bench growth`. Both say what they measure; their files in benches/ say which options there are.
+# What it takes, of a release build: `just bench freshness`, `just bench growth`, `just bench year`. Each says what it measures; their files in benches/ say which options there are.
 bench name *arguments:
     cargo build --release --workspace --bin millstream
     cargo bench --profile release --workspace --bench {{name}} -- {{arguments}}
