@@ -2,6 +2,7 @@
 
 use crate::error::QueryError;
 use crate::limits::TimeLimit;
+use crate::pace::Current;
 use crate::rescue::rescued;
 use crate::tail::{Looked, add_tails};
 use arrow::array::RecordBatch;
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 pub struct Answer {
     sql: String,
     batches: SendableRecordBatchStream,
-    plan: Arc<dyn ExecutionPlan>,
+    plan: Current,
     started: Instant,
     time: TimeLimit,
     tails: Vec<Arc<Looked>>,
@@ -55,7 +56,7 @@ impl Answer {
     pub(crate) fn new(
         sql: String,
         batches: SendableRecordBatchStream,
-        plan: Arc<dyn ExecutionPlan>,
+        plan: Current,
         started: Instant,
         time: TimeLimit,
     ) -> Self {
@@ -115,8 +116,9 @@ impl Answer {
     #[must_use]
     pub fn metrics(&self) -> ScanMetrics {
         let mut metrics = ScanMetrics::default();
-        add_scans(self.plan.as_ref(), &mut metrics);
-        metrics.tail = add_tails(self.plan.as_ref(), &self.tails);
+        let plan = self.plan.plan();
+        add_scans(plan.as_ref(), &mut metrics);
+        metrics.tail = add_tails(plan.as_ref(), &self.tails);
         metrics
     }
 }

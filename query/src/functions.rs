@@ -5,8 +5,7 @@
 //! the function few at a time, and what it really makes is judged. So is the work of those that compare everything in one value with everything in another, since
 //! nothing ends a function while it works on a batch; and a value has only so many fields, because planning looks at each of them again and again.
 //!
-//! What this cannot bound: values that are large already (a device's own text, what `string_agg` has gathered) and that a join copies for every row of its other
-//! side.
+//! Neighbour: `pace`, which is asked for fewer rows to a batch before what is made of a whole one is refused, and which bounds what becomes of values that are large already.
 
 mod concatenation;
 mod literals;
@@ -16,6 +15,7 @@ mod sizes;
 pub(crate) use literals::BoundedLiterals;
 pub(crate) use replacement::BoundedFunctions;
 
+use crate::pace::Pace;
 use arrow::array::Array;
 use arrow::compute::concat;
 use arrow::datatypes::{DataType, FieldRef};
@@ -151,6 +151,12 @@ fn bounded(name: &str) -> Option<&'static Arc<ScalarUDF>> {
     BOUNDED.get(name)
 }
 
+/// Whether it makes large values of small ones, with a limit.
+pub(crate) fn grows(function: &ScalarUDF) -> bool {
+    let inner: &dyn std::any::Any = function.inner().as_ref();
+    inner.is::<Bounded>() || function.name() == concatenation::FUNCTION.name()
+}
+
 /// A function that is asked how much it would make. It is not simplified as the engine's own is: that could bring back the engine's own.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Bounded {
@@ -196,9 +202,9 @@ impl ScalarUDFImpl for Bounded {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let limit = Limit::of(self.name(), self.growth, &args);
         let sizes = Sizes::of(self.growth, &args.args)?;
-        let Err(beyond) = limit.check(sizes.rows(limit.rows)) else {
+        if limit.is_small(sizes.rows(limit.rows)) {
             return self.inner.invoke_with_args(args);
-        };
+        }
         match self.growth {
             Growth::Replaces => {
                 limit.check(Sizes::of(Growth::ReplacesFound, &args.args)?.rows(limit.rows))?;
@@ -207,7 +213,10 @@ impl ScalarUDFImpl for Bounded {
             Growth::Characters | Growth::Formats | Growth::Rewrites | Growth::Splits | Growth::Words => {
                 self.invoke_sliced(&args, &limit, &sizes)
             }
-            _ => Err(beyond),
+            _ => {
+                limit.check(sizes.rows(limit.rows))?;
+                self.inner.invoke_with_args(args)
+            }
         }
     }
 }
@@ -304,6 +313,10 @@ impl Growth {
     }
 }
 
+fn as_bytes(bytes: usize) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
 /// What one call may make.
 struct Limit<'a> {
     name: &'a str,
@@ -312,12 +325,14 @@ struct Limit<'a> {
     constant: bool,
     value_bytes: i64,
     call_bytes: i64,
+    /// The query that is asked to go on with fewer rows at a time, where that is of use.
+    pace: Option<&'a Pace>,
     /// Whether these are steps of work instead.
     steps: bool,
 }
 
 impl<'a> Limit<'a> {
-    fn of(name: &'a str, growth: Growth, args: &ScalarFunctionArgs) -> Self {
+    fn of(name: &'a str, growth: Growth, args: &'a ScalarFunctionArgs) -> Self {
         let constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let (value_bytes, call_bytes) = match (growth.works(), growth.composes() && !constant) {
             (true, _) => (STEPS_MAX, STEPS_MAX),
@@ -325,31 +340,68 @@ impl<'a> Limit<'a> {
             (false, false) => (VALUE_BYTES_MAX, CALL_BYTES_MAX),
         };
         let rows = if constant { 1 } else { args.number_rows };
-        Self { name, rows, constant, value_bytes, call_bytes, steps: growth.works() }
+        let pace = Pace::of(&args.config_options).filter(|_| !constant && !growth.works());
+        Self {
+            name,
+            rows,
+            constant,
+            value_bytes,
+            call_bytes,
+            pace: pace.map(AsRef::as_ref),
+            steps: growth.works(),
+        }
     }
 
-    fn check(&self, sizes: impl Iterator<Item = i64>) -> Result<()> {
-        let mut all = 0_i64;
+    /// Bytes that a call makes of a batch before the query is asked to go on with smaller ones.
+    fn ease(&self) -> i64 {
+        self.pace.map_or(self.call_bytes, |pace| as_bytes(pace.call_bytes()).min(self.call_bytes))
+    }
+
+    /// Whether it is within every limit, at first sight.
+    fn is_small(&self, sizes: impl Iterator<Item = i64>) -> bool {
+        let (mut all, ease) = (0_i64, self.ease());
         for size in sizes {
             all = all.saturating_add(size);
+            if size > self.value_bytes || all > ease {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Judges what is made of rows of the batch, the first of them or all.
+    fn check(&self, sizes: impl Iterator<Item = i64>) -> Result<()> {
+        let (mut all, mut rows) = (0_i64, 0_usize);
+        for size in sizes {
+            (all, rows) = (all.saturating_add(size), rows + 1);
             if size > self.value_bytes {
                 return Err(self.beyond("a value", self.value_bytes));
             }
-            if all > self.call_bytes {
-                return Err(self.beyond("values for a batch of rows", self.call_bytes));
-            }
         }
-        Ok(())
+        let Some(pace) = self.pace.filter(|_| all > self.ease()) else {
+            return match all > self.call_bytes {
+                true => Err(self.beyond("values for a batch of rows", self.call_bytes)),
+                false => Ok(()),
+            };
+        };
+        let most = as_bytes(pace.call_bytes_late()).max(VALUE_BYTES_MAX).min(self.call_bytes);
+        match pace.gives_up_for_call(all.unsigned_abs(), rows) || all > most {
+            true => Err(self.beyond("values for a batch of rows", most)),
+            false => Ok(()),
+        }
     }
 
-    /// How many of these rows together become no more than a call may make.
+    /// How many of these rows are given to the function at a time: as many as are easy, or one that is not too large.
     fn rows_that_fit(&self, sizes: impl Iterator<Item = i64>) -> Result<usize> {
-        let mut all = 0_i64;
-        let fitting = sizes.take_while(|size| {
-            all = all.saturating_add(*size);
-            all <= self.call_bytes
-        });
-        match fitting.count() {
+        let (mut all, mut rows, ease) = (0_i64, 0, self.ease());
+        for size in sizes {
+            all = all.saturating_add(size);
+            if all > ease && (rows > 0 || all > self.call_bytes) {
+                break;
+            }
+            rows += 1;
+        }
+        match rows {
             0 => Err(self.beyond("a value", self.call_bytes)),
             rows => Ok(rows),
         }

@@ -6,7 +6,7 @@
 //!
 //! What this does not count: a frame that is bounded by values (`range between interval '1 day' preceding …`), since nobody knows how many rows lie in it.
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -184,16 +184,18 @@ impl Tally {
 
 /// What the rows of a batch take, whatever else lies in the buffers that they share with others.
 fn bytes(batch: &RecordBatch) -> usize {
-    let of = |column: &Arc<dyn Array>| {
-        let apart = match column.data_type() {
-            DataType::Utf8View => column.as_string_view().total_buffer_bytes_used(),
-            DataType::BinaryView => column.as_binary_view().total_buffer_bytes_used(),
-            _ => 0,
-        };
-        let own = column.to_data().get_slice_memory_size();
-        own.unwrap_or_else(|_| column.get_array_memory_size()).saturating_add(apart)
+    batch.columns().iter().map(bytes_of).sum()
+}
+
+/// The same of one column.
+pub(crate) fn bytes_of(column: &ArrayRef) -> usize {
+    let apart = match column.data_type() {
+        DataType::Utf8View => column.as_string_view().total_buffer_bytes_used(),
+        DataType::BinaryView => column.as_binary_view().total_buffer_bytes_used(),
+        _ => 0,
     };
-    batch.columns().iter().map(of).sum()
+    let own = column.to_data().get_slice_memory_size();
+    own.unwrap_or_else(|_| column.get_array_memory_size()).saturating_add(apart)
 }
 
 #[cfg(test)]

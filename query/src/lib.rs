@@ -1,5 +1,5 @@
 //! SQL over the lake: `catalog` finds the tables a question names, `session` plans and runs it, `answer` hands over its rows,
-//! `limits` bounds them, `deadline` and `interruption` end also what does not pause, `print` writes them, `server` does so over HTTP, `error` says what is wrong
+//! `limits` bounds them, `pace` keeps wide rows within, `planning` has threads for what never pauses, `deadline` and `interruption` end also what does not pause, `print` writes them, `server` does so over HTTP, `error` says what is wrong
 //! with a question and where, `report` computes what the reporting bucket keeps, `system` tells as tables what is known of all the tables.
 //!
 //! It only reads: nothing here changes a table, a file or a setting.
@@ -15,6 +15,8 @@ mod handles;
 mod holding;
 mod interruption;
 mod limits;
+mod pace;
+mod planning;
 mod print;
 pub mod report;
 mod rescue;

@@ -17,7 +17,7 @@ use crate::answer::Answer;
 use crate::error::QueryError;
 use crate::limits::Limits;
 use crate::runtime::blank_state;
-use crate::session::{Session, plan, run};
+use crate::session::{Session, plan};
 use crate::statement::Question;
 use arrow::datatypes::SchemaRef;
 use millstream_lake::{Bucket, Snapshot, Table};
@@ -163,9 +163,8 @@ impl Session {
             let tables = Sources::versions(sources, portion)
                 .map_err(|error| QueryError::from_datafusion(error, &report.sql))?;
             let state = self.state_over(tables.catalog());
-            let plan = plan(question, &state, &report.sql).await?;
             // What a report reads is its author's choice, not that of whoever asks.
-            run(&state, &plan, &report.sql, None, &deadline).await
+            self.run(question, state, &report.sql, None, deadline).await
         };
         let answer = self.answer(&report.sql, begin).await?;
         normal::normalised(answer, report.schema())

@@ -6,13 +6,13 @@ use crate::deadline::Deadline;
 use crate::definitions::Definitions;
 use crate::error::{QueryError, QueryErrorKind, unknown_table};
 use crate::handles::Handles;
-use crate::holding::counted;
-use crate::interruption::interruptible;
 use crate::limits::{Limits, TimeLimit};
+use crate::pace::{self, Attempts, Current};
+use crate::planning::Planners;
 use crate::rescue::rescued;
 use crate::runtime::{SYSTEM, blank_state};
 use crate::scan;
-use crate::statement::{Question, with_room};
+use crate::statement::Question;
 use crate::system::{Memory, Surroundings, SystemSchema};
 use crate::tail::Tails;
 use datafusion::catalog::CatalogProviderList;
@@ -21,8 +21,6 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan};
-use datafusion::physical_plan::common::spawn_buffered;
-use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use millstream_lake::{Bucket, LakeError};
 use millstream_log::Log;
 use std::fmt;
@@ -90,6 +88,9 @@ pub struct Session {
     blank: SessionState,
     time: Duration,
     scan_bytes: Option<u64>,
+    /// Bytes that one batch may take.
+    share: usize,
+    planners: Planners,
 }
 
 impl Session {
@@ -101,15 +102,20 @@ impl Session {
         let ingestion = Arc::new(Handles::new(lakehouse.ingestion.clone()));
         let tails = lakehouse.log.as_ref();
         let tails = tails.map(|log| Arc::new(Tails::new(&lakehouse.definitions, log, &ingestion, &limits)));
+        let blank = blank_state(&limits)?;
+        let partitions = blank.config().target_partitions();
+        let share = pace::share(limits.memory_bytes, partitions);
         Ok(Self {
             ingestion,
             tails,
             reporting: Arc::new(Handles::new(lakehouse.reporting.clone())),
             definitions: Arc::clone(&lakehouse.definitions),
             log: lakehouse.log.clone(),
-            blank: blank_state(&limits)?,
+            blank,
             time: limits.time,
             scan_bytes: limits.scan_bytes,
+            share,
+            planners: Planners::new(partitions),
         })
     }
 
@@ -136,8 +142,7 @@ impl Session {
             }
             let state = self.state_over(catalog.schemas(self.system(&catalog)));
             self.require_tables(&question, &state, &catalog, sql).await?;
-            let plan = plan(question, &state, sql).await?;
-            run(&state, &plan, sql, self.scan_bytes, &deadline).await
+            self.run(question, state, sql, self.scan_bytes, deadline).await
         };
         let answer = self.answer(sql, begin).await?;
         Ok(answer.with_tails(catalog.looked()))
@@ -154,6 +159,29 @@ impl Session {
         let begun = begin(time.deadline());
         let (batches, plan) = time.spend(rescued(begun)).await?;
         Ok(Answer::new(sql.to_owned(), batches, plan, started, time))
+    }
+
+    /// Plans a question and starts it, unless it would read more bytes of files than `scan_bytes`.
+    pub(crate) async fn run(
+        &self,
+        question: Question,
+        state: SessionState,
+        sql: &str,
+        scan_bytes: Option<u64>,
+        deadline: Deadline,
+    ) -> Result<Running, QueryError> {
+        let (planners, share, asked) = (self.planners.clone(), self.share, sql.to_owned());
+        let planned = Box::pin(async move {
+            let failed = |error| QueryError::from_datafusion(error, &asked);
+            let plan = plan(question, &state, &asked).await?;
+            let optimized = state.optimize(&plan).map_err(failed)?;
+            let attempts = Attempts { state, optimized, deadline, planners, share };
+            let first = attempts.first().await.map_err(failed)?;
+            Ok((Box::new(attempts), Box::new(first)))
+        });
+        let (attempts, first) = self.planners.plan(planned).await?;
+        scan::check(first.plan.as_ref(), scan_bytes)?;
+        attempts.run(*first).map_err(|error| QueryError::from_datafusion(error, sql))
     }
 
     /// A state that knows these tables and begins now.
@@ -255,31 +283,8 @@ fn compares_with_all_of(plan: &LogicalPlan) -> datafusion::error::Result<bool> {
     Ok(found)
 }
 
-/// Batches that are made before they are asked for.
-const BATCHES_AHEAD: usize = 1;
-
 /// The rows of a plan as they come, and the plan, which knows what they cost.
-pub(crate) type Running = (SendableRecordBatchStream, Arc<dyn ExecutionPlan>);
-
-/// Starts a plan, unless it would read more bytes of files than `scan_bytes`. On a runtime of several threads it is worked on by a task of its own, so that who
-/// waits for it sees when the time is over, and can go, also while it does not pause.
-pub(crate) async fn run(
-    state: &SessionState,
-    plan: &LogicalPlan,
-    sql: &str,
-    scan_bytes: Option<u64>,
-    deadline: &Deadline,
-) -> Result<Running, QueryError> {
-    let failed = |error| QueryError::from_datafusion(error, sql);
-    // Optimising goes down an expression of many conditions step by step, with more stack for each than anything that comes later.
-    let optimized = with_room(|| state.optimize(plan))?.map_err(failed)?;
-    let physical = state.query_planner().create_physical_plan(&optimized, state).await.map_err(failed)?;
-    scan::check(physical.as_ref(), scan_bytes)?;
-    let physical = counted(physical).map_err(failed)?;
-    let physical = interruptible(physical, deadline).map_err(failed)?;
-    let batches = execute_stream(Arc::clone(&physical), state.task_ctx()).map_err(failed)?;
-    Ok((spawn_buffered(batches, BATCHES_AHEAD), physical))
-}
+pub(crate) type Running = (SendableRecordBatchStream, Current);
 
 fn unlisted(error: LakeError) -> QueryError {
     QueryError::storage("failed to list the tables", error)

@@ -3,12 +3,13 @@
 mod bounds;
 mod depth;
 
-pub(crate) use depth::with_room;
+pub(crate) use depth::STACK_BYTES;
 
 use crate::error::{Place, QueryError, QueryErrorKind};
 use datafusion::common::TableReference;
 use datafusion::sql::parser::{DFParserBuilder, Statement as Parsed};
 use datafusion::sql::resolve::resolve_table_references;
+use depth::with_room;
 use sqlparser::ast::{
     ObjectName, ObjectNamePart, Select, Spanned, Statement as Ast, TableFactor, Visit, Visitor,
 };

@@ -21,8 +21,8 @@ const CONDITIONS_MAX: usize = 200;
 /// Chains up to this long stay as they are written.
 const CONDITIONS_LEFT: usize = 16;
 
-/// Stack for statements whose depth is not known yet. The longest one that is parsed is one of 50,000 levels, and to drop one takes less than a KiB.
-const STACK_BYTES: usize = 128 << 20;
+/// Stack for statements whose depth is not known yet, and for planning: that goes down an expression of many conditions step by step, with more stack for each than anything that comes later. The longest one that is parsed is one of 50,000 levels, and to drop one takes less than a KiB.
+pub(crate) const STACK_BYTES: usize = 128 << 20;
 
 /// Does it on a stack on which no statement is too deep. Only what is used of it costs memory.
 pub(crate) fn with_room<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, QueryError> {

@@ -448,6 +448,7 @@ async fn what_has_no_end_is_stopped() {
         "select concat_ws(repeat(device_id, 10000), 'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', 'l', 'm', 'n', 'o', 'p', 'q', 'r', 's', 't', 'u', 'v', 'w', 'x', 'y', 'z') from generate_series(1, 8192), telemetry",
         "select regexp_replace(repeat(device_id, 10000), '', repeat(device_id, 10000), 'g') from telemetry",
         "select lpad(device_id, 1000000000, 'y') from telemetry",
+        "select count(*) from (select range(1, 4000 + value % 2) as a from generate_series(1, 4000)) where array_has_all(a, range(1, 4000))",
     ]);
     ground.check_all(&statements, End::Stopped).await;
     let one = "select max(device_id) as s from telemetry";
@@ -496,7 +497,6 @@ async fn what_needs_far_more_than_there_is_is_stopped_before_it_has_it() {
         "select array_resize(['a'], 1000000000, null)",
         "select max(levenshtein(concat(repeat('a', 30000), value), repeat('b', 100000))) from generate_series(1, 8192)",
         "select max(length(ltrim(concat(repeat('a', 30000), value), repeat('b', 100000) || 'a'))) from generate_series(1, 8192)",
-        "select count(*) from (select range(1, 4000 + value % 2) as a from generate_series(1, 4000)) where array_has_all(a, range(1, 4000))",
     ]);
     statements.extend([
         format!("select max(length(s)) from (select max(t) over () as s, t from {wide})"),
@@ -567,6 +567,31 @@ async fn what_is_too_large_to_plan_is_refused() {
         "select \u{202e}1 \u{0}".to_owned(),
     ];
     ground.check_all(&statements, End::Refused).await;
+}
+
+/// Planning never pauses, and of what is few in number it may be much. All of the runtime is one thread here: if that were busy with it, nothing else would move.
+#[tokio::test]
+async fn what_is_planned_for_longer_than_it_may_take_is_stopped_and_holds_nobody_up() {
+    let ground = Ground::prepare(SHORT).await;
+    let columns = (0..250).map(|n| format!("{n} as c{n}")).collect::<Vec<_>>().join(", ");
+    let tables = (0..14).map(|n| format!("wide t{n}")).collect::<Vec<_>>().join(", ");
+    let sql = format!("with wide as (select {columns} from telemetry) select * from {tables}");
+    let mut moved = 0;
+    let others = async {
+        loop {
+            tokio::time::sleep(SHORT / 100).await;
+            moved += 1;
+        }
+    };
+    let ended = tokio::select! {
+        ended = ask(&ground.session, &sql) => ended,
+        () = others => unreachable!("it has no end"),
+    };
+    let error = ended.unwrap_err();
+    assert_eq!(error.kind(), QueryErrorKind::Resources);
+    assert!(error.to_string().contains("takes longer than"), "{error}");
+    assert!(moved > 10, "the others moved {moved} times");
+    ground.check_that_it_answers(&sql).await;
 }
 
 /// Questions at the edge of what functions and types can do.

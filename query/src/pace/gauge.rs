@@ -1,0 +1,233 @@
+//! Looks at rows where they come in or become wider, before what works on them next makes more of them.
+//!
+//! It changes no row. Neighbours: `width`, which measures, and [`Pace`], which is asked for smaller batches.
+
+use super::Pace;
+use super::weight::Weight;
+use super::width::{is_narrow, longest, widest};
+use arrow::array::RecordBatch;
+use datafusion::common::resources_datafusion_err;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::error::Result;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::aggregates::AggregateExec;
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
+use datafusion::physical_plan::scalar_subquery::ScalarSubqueryExec;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::union::{InterleaveExec, UnionExec};
+use datafusion::physical_plan::unnest::UnnestExec;
+use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
+use datafusion::physical_plan::{
+    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties,
+    ReplaceChildrenOptions,
+};
+use futures::{StreamExt, stream};
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+/// The plan with a gauge wherever rows come in, become wider or become more.
+pub(super) fn gauged(plan: Arc<dyn ExecutionPlan>, pace: &Arc<Pace>) -> Result<Arc<dyn ExecutionPlan>> {
+    let plan = plan.transform_up(|step| {
+        let weight = Weight::of(step.as_ref())?;
+        let step = with_inputs_gauged(step, weight, pace)?;
+        let is_wide = step.schema().fields().iter().any(|field| !is_narrow(field.data_type()));
+        if !(is_wide && widens(step.as_ref(), weight)) {
+            return Ok(Transformed::yes(step));
+        }
+        let sum = Arc::new(Sum::new(pace, Meets::Once { copies: 1 }, 1));
+        Ok(Transformed::yes(Arc::new(Gauge { input: step, sum, place: 0 }) as Arc<dyn ExecutionPlan>))
+    });
+    plan.map(|plan| plan.data)
+}
+
+/// Whether rows come into being here, or may be wider than those that come.
+fn widens(step: &dyn ExecutionPlan, weight: Weight) -> bool {
+    step.children().is_empty()
+        || (step.is::<ProjectionExec>() && weight != Weight::default())
+        || step.is::<AggregateExec>()
+        || step.is::<WindowAggExec>()
+        || step.is::<BoundedWindowAggExec>()
+}
+
+/// Gauges below a step that puts each of its inputs' rows beside many, or copies them several times over.
+fn with_inputs_gauged(
+    step: Arc<dyn ExecutionPlan>,
+    Weight { copies, .. }: Weight,
+    pace: &Arc<Pace>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let inputs = step.children().len();
+    let passes = step.is::<UnionExec>() || step.is::<InterleaveExec>() || step.is::<RecursiveQueryExec>();
+    let meets = match inputs {
+        1 if step.is::<UnnestExec>() => Meets::ItsElements,
+        1 if copies > 1 => Meets::Once { copies },
+        0 | 1 => return Ok(step),
+        _ if passes => return Ok(step),
+        _ => Meets::Many { copies: copies + 1 },
+    };
+    let sum = Arc::new(Sum::new(pace, meets, inputs));
+    let gauge = |(place, input): (usize, &Arc<dyn ExecutionPlan>)| {
+        // What a scalar subquery gives on are the rows of its first input; the others are one value each, which any of them may have.
+        if place == 0 && step.is::<ScalarSubqueryExec>() {
+            return Arc::clone(input);
+        }
+        // One look is enough, the sterner.
+        let input = input.downcast_ref::<Gauge>().map_or(input, |gauge| &gauge.input);
+        Arc::new(Gauge { input: Arc::clone(input), sum: Arc::clone(&sum), place }) as _
+    };
+    let inputs = step.children().into_iter().enumerate().map(gauge).collect();
+    let alike = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Keep);
+    step.replace_children(inputs, alike)
+}
+
+/// How often what comes is made anew in one batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meets {
+    /// Each row stays one, and is copied so often: wide ones only come together.
+    Once { copies: usize },
+    /// A row may stand in each row of a batch, so often.
+    Many { copies: usize },
+    /// A row may stand in each row of a batch, and beside each element of its own list, however many those are.
+    ItsElements,
+}
+
+/// What one step may make in one batch, of all its inputs together.
+#[derive(Debug)]
+struct Sum {
+    pace: Arc<Pace>,
+    meets: Meets,
+    /// The widest row of each input so far. Only grows; each is written by its gauge, and read by all of the step.
+    widest: Vec<AtomicUsize>,
+    /// What is beyond a share, counted until the query ends. Of all partitions together, from the first that needs it.
+    reservation: OnceLock<MemoryReservation>,
+}
+
+impl Sum {
+    fn new(pace: &Arc<Pace>, meets: Meets, inputs: usize) -> Self {
+        let widest = (0..inputs).map(|_| AtomicUsize::new(0)).collect();
+        Self { pace: Arc::clone(pace), meets, widest, reservation: OnceLock::new() }
+    }
+
+    /// Fails where what is made of this batch has no room.
+    fn take(&self, place: usize, batch: &RecordBatch, wide: &mut usize, context: &TaskContext) -> Result<()> {
+        let Pace { rows, share, .. } = *self.pace;
+        let copies = match self.meets {
+            Meets::Once { copies } | Meets::Many { copies } => copies,
+            Meets::ItsElements => 1,
+        };
+        let enough = share / rows / copies;
+        let found = widest(batch, enough);
+        if let Some(widest) = self.widest.get(place) {
+            widest.fetch_max(found, Ordering::Relaxed);
+        }
+        let width = self.widest.iter().map(|widest| widest.load(Ordering::Relaxed)).sum::<usize>();
+        let full = width.saturating_mul(rows);
+        let bytes = match self.meets {
+            Meets::Once { .. } if found <= enough => return Ok(()),
+            Meets::Once { .. } => {
+                *wide = wide.saturating_add(found.saturating_mul(batch.num_rows()));
+                full.min(*wide)
+            }
+            Meets::Many { .. } => full,
+            Meets::ItsElements => {
+                let elements = batch.columns().iter().map(longest).max().unwrap_or(0);
+                full.max(found.saturating_mul(elements))
+            }
+        };
+        let bytes = bytes.saturating_mul(copies);
+        match bytes > share {
+            true => self.make_room(bytes, context),
+            false => Ok(()),
+        }
+    }
+
+    fn make_room(&self, bytes: usize, context: &TaskContext) -> Result<()> {
+        if self.pace.gives_up(bytes) {
+            return Err(resources_datafusion_err!("rows of so many bytes go together in fewer at a time"));
+        }
+        let register = || MemoryConsumer::new("rows with large values").register(context.memory_pool());
+        let reservation = self.reservation.get_or_init(register);
+        let more = (bytes - self.pace.share).saturating_sub(reservation.size());
+        reservation.try_grow(more)
+    }
+}
+
+/// Hands on what its input gives, in no larger batches than the query has.
+#[derive(Debug)]
+struct Gauge {
+    input: Arc<dyn ExecutionPlan>,
+    sum: Arc<Sum>,
+    /// Which input of the step this is.
+    place: usize,
+}
+
+impl ExecutionPlan for Gauge {
+    fn name(&self) -> &'static str {
+        "GaugeExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        self.input.properties()
+    }
+
+    fn maintains_input_order(&self) -> Vec<bool> {
+        vec![true]
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let input = children.into_iter().next().unwrap_or_else(|| Arc::clone(&self.input));
+        Ok(Arc::new(Self { input, sum: Arc::clone(&self.sum), place: self.place }))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let input = self.input.execute(partition, Arc::clone(&context))?;
+        let (sum, place) = (Arc::clone(&self.sum), self.place);
+        let mut wide = 0;
+        let rows = sum.pace.rows;
+        let looked_at = input.map(move |batch| {
+            let batch = batch?;
+            sum.take(place, &batch, &mut wide, &context)?;
+            Ok(batch)
+        });
+        let cut = looked_at.flat_map(move |batch| stream::iter(pieces(batch, rows)));
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), cut)))
+    }
+}
+
+/// The batch in pieces of no more rows than that.
+fn pieces(batch: Result<RecordBatch>, rows: usize) -> Vec<Result<RecordBatch>> {
+    match batch {
+        Ok(batch) if batch.num_rows() > rows => {
+            let all = batch.num_rows();
+            (0..all).step_by(rows).map(|at| Ok(batch.slice(at, rows.min(all - at)))).collect()
+        }
+        whole => vec![whole],
+    }
+}
+
+impl DisplayAs for Gauge {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
