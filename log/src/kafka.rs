@@ -1,7 +1,8 @@
 //! The log on Kafka, by librdkafka.
 //!
 //! Appends wait for room, go to an idempotent producer, and are answered when all replicas in sync have them (`append`, `producer`). Readers share consumers that
-//! fetch ahead (`fetcher`, `reader`). A group only shares out partitions (`membership`). Topics are made or checked when they are met first (`topics`).
+//! fetch ahead (`fetcher`, `reader`), and are watched over where nothing comes (`lane`). A group only shares out partitions (`membership`). Topics are made or checked
+//! when they are met first (`topics`, `admin`).
 //!
 //! It never chooses a partition otherwise than the embedded log does, never skips a gap, and never lets an offset of a group decide what is read.
 //!
@@ -13,6 +14,7 @@ mod append;
 mod context;
 mod failure;
 mod fetcher;
+mod lane;
 mod membership;
 mod producer;
 mod reader;
@@ -28,6 +30,7 @@ use crate::api::{Bounds, Log, LogReader, Membership, Pending};
 use crate::error::LogError;
 use crate::kafka::failure::Attempt;
 use crate::kafka::fetcher::{Fetched, Fetchers};
+use crate::kafka::lane::PATIENCE;
 use crate::kafka::membership::{Chair, Member};
 use crate::kafka::producer::Producer;
 use crate::kafka::reader::Reader;
@@ -43,6 +46,7 @@ use rdkafka::{Offset as Before, TopicPartitionList};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 /// What one record takes of the queue beside its bytes: librdkafka's own bookkeeping, and ours.
 const RECORD_BYTES: usize = 256;
@@ -80,7 +84,7 @@ impl KafkaLog {
         let settings = Arc::new(settings);
         let producer = Arc::new(Producer::open(Arc::clone(&settings))?);
         let topics = Topics::new(Arc::clone(&settings), Arc::clone(&producer));
-        let fetchers = Fetchers::new(Arc::clone(&settings));
+        let fetchers = Fetchers::new(Arc::clone(&settings), Arc::clone(&producer));
         let queue_bytes = settings.queue_bytes.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
         let room = Arc::new(Semaphore::new(queue_bytes));
         let log = Self(Arc::new(Shared {
@@ -143,10 +147,14 @@ impl KafkaLog {
     }
 
     /// Has librdkafka fetch a partition from an offset on.
-    pub(crate) async fn fetch(&self, partition: &TopicPartition, from: Offset) -> Result<Fetched, LogError> {
+    pub(crate) fn fetch(
+        &self,
+        partition: &TopicPartition,
+        from: Offset,
+        patience: Duration,
+    ) -> JoinHandle<Result<Fetched, LogError>> {
         let (fetchers, partition) = (Arc::clone(&self.0.fetchers), partition.clone());
-        let fetched = tokio::task::spawn_blocking(move || fetchers.fetch(&partition, from)).await;
-        fetched.map_err(|error| LogError::Unknown { detail: error.to_string() })?
+        tokio::task::spawn_blocking(move || fetchers.fetch(&partition, from, patience))
     }
 
     /// Begins to try something, so that its failure can say what it was.
@@ -253,7 +261,8 @@ impl Log for KafkaLog {
 
     async fn reader(&self, partition: &TopicPartition, from: Offset) -> Result<Box<dyn LogReader>, LogError> {
         self.bounds_of(partition).await?.check(partition, from)?;
-        let fetched = self.fetch(partition, from).await?;
+        let fetched = self.fetch(partition, from, PATIENCE).await;
+        let fetched = fetched.map_err(|error| LogError::Unknown { detail: error.to_string() })??;
         Ok(Box::new(Reader::new(self.clone(), partition.clone(), from, fetched)))
     }
 

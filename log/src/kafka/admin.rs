@@ -3,7 +3,7 @@
 //! Nobody can look into this kind of client, so one that did not get an answer is not asked again: the next question is put by another.
 
 use crate::error::LogError;
-use crate::kafka::context::{STATISTICS_INTERVAL, Voice};
+use crate::kafka::context::{Voice, no_statistics};
 use crate::kafka::failure::Attempt;
 use crate::kafka::settings::KafkaSettings;
 use rdkafka::TopicPartitionList;
@@ -30,7 +30,7 @@ impl Admin {
     pub(crate) async fn create(&self, topic: &NewTopic<'_>) -> Result<Result<(), RDKafkaErrorCode>, Failure> {
         let client = self.client()?;
         let answer = client.create_topics([topic], &self.options()).await;
-        let made = self.keep(&client, answer)?.into_iter().next();
+        let made = self.keep(client, answer)?.into_iter().next();
         Ok(made.map_or(Ok(()), |made| made.map(drop).map_err(|(_, code)| code)))
     }
 
@@ -42,14 +42,14 @@ impl Admin {
         let client = self.client()?;
         let resource = ResourceSpecifier::Topic(topic);
         let answer = client.describe_configs([&resource], &self.options()).await;
-        Ok(self.keep(&client, answer)?.pop())
+        Ok(self.keep(client, answer)?.pop())
     }
 
     /// Deletes the records before these offsets.
     pub(crate) async fn delete_records(&self, before: &TopicPartitionList) -> Result<(), Failure> {
         let client = self.client()?;
         let answer = client.delete_records(before, &self.options()).await;
-        let deleted = self.keep(&client, answer)?;
+        let deleted = self.keep(client, answer)?;
         Ok(deleted.elements().iter().try_for_each(|element| element.error())?)
     }
 
@@ -66,16 +66,19 @@ impl Admin {
         let mut config = self.settings.client(&[])?;
         // Nobody takes lines and statistics of this kind of client out of its queue.
         config.set_log_level(RDKafkaLogLevel::Emerg);
-        config.set(STATISTICS_INTERVAL, "0");
+        let (name, value) = no_statistics();
+        config.set(name, value);
         let new = Arc::new(AdminClient::from_config_and_context(&config, self.voice.clone())?);
         *client = Some(Arc::clone(&new));
         Ok(new)
     }
 
     /// Lets a client go that got no answer. Others may be asking by it still, or have let it go before.
-    fn keep<T>(&self, asked: &Arc<AdminClient<Voice>>, answer: KafkaResult<T>) -> KafkaResult<T> {
+    fn keep<T>(&self, asked: Arc<AdminClient<Voice>>, answer: KafkaResult<T>) -> KafkaResult<T> {
         if answer.is_err() {
-            self.current().take_if(|current| Arc::ptr_eq(current, asked));
+            let current = self.current().take_if(|current| Arc::ptr_eq(current, &asked));
+            // Its threads are waited for, and they may be looking up a name.
+            drop(tokio::task::spawn_blocking(move || drop((asked, current))));
         }
         answer
     }

@@ -1,24 +1,25 @@
 //! Consumers that fetch, shared by the readers: each reads any number of partitions, each partition at most once.
 //!
-//! A reader has its partition's own queue. Librdkafka fills it ahead, to a limit, and wakes the reader; the fetcher's thread only serves what else librdkafka
-//! has to say. Nobody joins a group here, and nothing is committed.
+//! A reader has its partition's own queue. Librdkafka fills it ahead, to a limit, and wakes the reader; the fetcher's thread serves what else librdkafka has to
+//! say, and watches over those who wait (`lane`). Nobody joins a group here, and nothing is committed.
 
+use crate::api::Bounds;
 use crate::error::LogError;
 use crate::kafka::context::Voice;
 use crate::kafka::failure::Attempt;
+use crate::kafka::lane::{Lane, Lanes, Watch};
+use crate::kafka::producer::Producer;
 use crate::kafka::settings::KafkaSettings;
 use millstream_model::name::{Offset, TopicPartition};
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::producer::Producer as _;
 use rdkafka::{Offset as Start, TopicPartitionList};
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
-use tokio::sync::Notify;
+use std::time::{Duration, Instant};
 
 /// So many readers may read the same partition at once; each but the first costs a consumer.
 const FETCHERS_MAX: usize = 64;
@@ -29,12 +30,17 @@ const FETCHERS_IDLE: usize = 2;
 /// So long the thread listens before it looks whether it is to end.
 const LISTEN: Duration = Duration::from_millis(100);
 
+/// So long it waits for the log's answer about what does not come. Nothing else waits for it meanwhile.
+const ASK: Duration = Duration::from_secs(2);
+
 impl ConsumerContext for Voice {}
 
 /// All consumers of a log that fetch.
 #[derive(Debug)]
 pub(crate) struct Fetchers {
     settings: Arc<KafkaSettings>,
+    /// Asked whether the log has what does not come.
+    producer: Arc<Producer>,
     voice: Voice,
     open: Mutex<Vec<Arc<Fetcher>>>,
 }
@@ -42,37 +48,22 @@ pub(crate) struct Fetchers {
 /// One consumer.
 struct Fetcher {
     consumer: Arc<BaseConsumer<Voice>>,
-    /// What its readers read, and what wakes each.
-    busy: Arc<Busy>,
+    /// What its readers read.
+    lanes: Arc<Mutex<Lanes>>,
     ending: Arc<AtomicBool>,
 }
 
-type Busy = Mutex<BTreeMap<TopicPartition, Arc<Notify>>>;
-
 impl std::fmt::Debug for Fetcher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Fetcher").field("busy", &self.busy).finish_non_exhaustive()
+        f.debug_struct("Fetcher").field("lanes", &self.lanes).finish_non_exhaustive()
     }
 }
 
 /// A partition that is being fetched, until this is dropped.
 pub(crate) struct Fetched {
     pub(crate) queue: PartitionQueue<Voice>,
-    /// Notified when something came into the empty queue, or nothing ever will.
-    pub(crate) filled: Arc<Notify>,
-    place: Place,
-}
-
-impl Fetched {
-    /// Whether nothing will come any more: whoever reads fetches anew. See [`Voice::is_stranded`].
-    pub(crate) fn is_stranded(&self) -> bool {
-        self.place.fetcher.is_stranded()
-    }
-
-    /// Has all who read by the same client go on with another.
-    pub(crate) fn give_up(&self) {
-        self.place.fetcher.consumer.context().strand();
-    }
+    pub(crate) lane: Arc<Lane>,
+    _place: Place,
 }
 
 /// A place among what a fetcher fetches.
@@ -83,20 +74,21 @@ struct Place {
 }
 
 impl Fetchers {
-    pub(crate) fn new(settings: Arc<KafkaSettings>) -> Arc<Self> {
+    pub(crate) fn new(settings: Arc<KafkaSettings>, producer: Arc<Producer>) -> Arc<Self> {
         let voice = Voice::new("reader", &settings);
-        Arc::new(Self { settings, voice, open: Mutex::default() })
+        Arc::new(Self { settings, producer, voice, open: Mutex::default() })
     }
 
-    /// Begins to fetch. It blocks for as long as librdkafka's main thread takes to hear of it, or a new consumer to be made.
+    /// Begins to fetch, with so much patience for what does not come. It blocks for as long as librdkafka's main thread takes to hear of it, or a new consumer to be made.
     pub(crate) fn fetch(
         self: &Arc<Self>,
         partition: &TopicPartition,
         from: Offset,
+        patience: Duration,
     ) -> Result<Fetched, LogError> {
         let attempt = Attempt::to(format!("read {partition}"), &self.settings, &self.voice);
-        let filled = Arc::new(Notify::new());
-        let fetcher = self.take(partition, &filled)?;
+        let lane = Arc::new(Lane::new(patience));
+        let fetcher = self.take(partition, &lane)?;
         let (partition, fetchers) = (partition.clone(), Arc::clone(self));
         let place = Place { partition, fetcher, fetchers };
         let consumer = &place.fetcher.consumer;
@@ -104,49 +96,58 @@ impl Fetchers {
         // Before it is assigned, so that nothing goes to the common queue.
         let queue = consumer.split_partition_queue(topic, number);
         let mut queue = queue.ok_or_else(|| attempt.silence("librdkafka has no queue for it"))?;
-        let wake = Arc::clone(&filled);
-        queue.set_nonempty_callback(move || wake.notify_one());
+        let wake = Arc::clone(&lane);
+        queue.set_nonempty_callback(move || wake.filled());
         let mut assignment = TopicPartitionList::new();
         let assigned = assignment
             .add_partition_offset(topic, number, Start::Offset(from.0))
             .and_then(|()| consumer.incremental_assign(&assignment));
         assigned.map_err(|error| attempt.failed(&error))?;
-        Ok(Fetched { queue, filled, place })
+        Ok(Fetched { queue, lane, _place: place })
     }
 
     /// The first fetcher that does not fetch this partition yet.
-    fn take(&self, partition: &TopicPartition, filled: &Arc<Notify>) -> Result<Arc<Fetcher>, LogError> {
+    fn take(&self, partition: &TopicPartition, lane: &Arc<Lane>) -> Result<Arc<Fetcher>, LogError> {
         let mut open = self.open();
-        if let Some(free) = open.iter().find(|fetcher| fetcher.take(partition, filled)) {
+        // Whoever still reads by them keeps them until it has moved.
+        open.retain(|fetcher| !fetcher.is_stranded());
+        if let Some(free) = open.iter().find(|fetcher| fetcher.take(partition, lane)) {
             return Ok(Arc::clone(free));
         }
         if open.len() >= FETCHERS_MAX {
             let detail = format!("{FETCHERS_MAX} readers read {partition} at the same time");
             return Err(LogError::Broker { action: format!("read {partition}"), detail });
         }
-        let fetcher = Arc::new(Fetcher::open(&self.settings, &self.voice)?);
-        fetcher.take(partition, filled);
+        let fetcher = Arc::new(Fetcher::open(&self.settings, &self.voice, &self.producer)?);
+        fetcher.take(partition, lane);
         open.push(Arc::clone(&fetcher));
         Ok(fetcher)
     }
 
     fn release(&self, fetcher: &Fetcher, partition: &TopicPartition) {
         let mut open = self.open();
-        fetcher.busy().remove(partition);
+        fetcher.lanes().busy.remove(partition);
         let mut idle = 0;
         open.retain(|fetcher| {
-            let is_idle = fetcher.busy().is_empty();
+            let lanes = fetcher.lanes();
+            let is_idle = lanes.busy.is_empty();
             idle += usize::from(is_idle);
-            !is_idle || (idle <= FETCHERS_IDLE && !fetcher.is_stranded())
+            !is_idle || (idle <= FETCHERS_IDLE && lanes.deaf.is_empty())
         });
     }
 
-    /// Has all that are open stop fetching, without a word.
+    /// Has all that are open stop fetching a partition, without a word.
     #[cfg(test)]
-    pub(crate) fn pause(&self) {
-        for fetcher in self.open().iter() {
-            fetcher.consumer.pause(&fetcher.consumer.assignment().unwrap()).unwrap();
-        }
+    pub(crate) fn pause(&self, partition: &TopicPartition) {
+        let mut paused = TopicPartitionList::new();
+        paused.add_partition(partition.topic.as_str(), partition.partition.0);
+        self.open().iter().for_each(|fetcher| fetcher.consumer.pause(&paused).unwrap());
+    }
+
+    /// How many are open.
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
+        self.open().len()
     }
 
     /// Has all be taken for stranded that are open; how many they are.
@@ -163,7 +164,7 @@ impl Fetchers {
 }
 
 impl Fetcher {
-    fn open(settings: &KafkaSettings, voice: &Voice) -> Result<Self, LogError> {
+    fn open(settings: &KafkaSettings, voice: &Voice, producer: &Arc<Producer>) -> Result<Self, LogError> {
         let config = settings.client(&[
             // Librdkafka wants a group even where nobody joins one.
             ("group.id", &settings.client_id),
@@ -185,14 +186,17 @@ impl Fetcher {
         let consumer = BaseConsumer::from_config_and_context(&config, voice.for_another());
         let consumer = Arc::new(consumer.map_err(|error| attempt.failed(&error))?);
         let ending = Arc::new(AtomicBool::new(false));
-        let busy = Arc::new(Busy::default());
-        let (served, readers, end) = (Arc::clone(&consumer), Arc::clone(&busy), Arc::clone(&ending));
-        let thread = thread::Builder::new()
-            .name("kafka-reader".to_owned())
-            .spawn(move || serve(&served, &readers, &end));
+        let lanes = Arc::new(Mutex::new(Lanes::default()));
+        let server = Server {
+            consumer: Arc::clone(&consumer),
+            lanes: Arc::clone(&lanes),
+            producer: Arc::clone(producer),
+            ending: Arc::clone(&ending),
+        };
+        let thread = thread::Builder::new().name("kafka-reader".to_owned()).spawn(move || server.run());
         match thread {
             // It ends by itself when nobody needs the consumer, and closes it.
-            Ok(_) => Ok(Self { consumer, busy, ending }),
+            Ok(_) => Ok(Self { consumer, lanes, ending }),
             Err(error) => Err(LogError::Broker {
                 action: "start a reader's thread".to_owned(),
                 detail: error.to_string(),
@@ -200,26 +204,22 @@ impl Fetcher {
         }
     }
 
-    /// Takes a partition on, unless it is fetched already or nothing is any more.
-    fn take(&self, partition: &TopicPartition, filled: &Arc<Notify>) -> bool {
-        if self.is_stranded() {
+    /// Takes a partition on, unless it is fetched already or cannot be.
+    fn take(&self, partition: &TopicPartition, lane: &Arc<Lane>) -> bool {
+        let mut lanes = self.lanes();
+        if lanes.deaf.contains(partition) || lanes.busy.contains_key(partition) {
             return false;
         }
-        match self.busy().entry(partition.clone()) {
-            Entry::Vacant(place) => {
-                place.insert(Arc::clone(filled));
-                true
-            }
-            Entry::Occupied(_) => false,
-        }
+        lanes.busy.insert(partition.clone(), Arc::clone(lane));
+        true
     }
 
     fn is_stranded(&self) -> bool {
         self.consumer.context().is_stranded()
     }
 
-    fn busy(&self) -> MutexGuard<'_, BTreeMap<TopicPartition, Arc<Notify>>> {
-        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lanes(&self) -> MutexGuard<'_, Lanes> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -242,19 +242,47 @@ impl Drop for Place {
     }
 }
 
-fn serve(consumer: &BaseConsumer<Voice>, readers: &Busy, ending: &AtomicBool) {
-    while !ending.load(Ordering::SeqCst) {
-        if consumer.context().is_stranded() {
-            let readers = readers.lock().unwrap_or_else(PoisonError::into_inner);
-            readers.values().for_each(|reader| reader.notify_one());
-        }
-        match consumer.poll(LISTEN) {
-            None => {}
-            // The context has told it already.
-            Some(Err(error)) => tracing::debug!(%error, "a consumer that fetches had an error"),
-            Some(Ok(_)) => {
-                tracing::error!("a record came that no reader gets; its reader will miss it and fail")
+/// The thread of a fetcher.
+struct Server {
+    consumer: Arc<BaseConsumer<Voice>>,
+    lanes: Arc<Mutex<Lanes>>,
+    producer: Arc<Producer>,
+    ending: Arc<AtomicBool>,
+}
+
+impl Server {
+    fn run(&self) {
+        let mut watch = Watch::default();
+        while !self.ending.load(Ordering::SeqCst) {
+            match self.consumer.poll(LISTEN) {
+                None => {}
+                // The context has told it already.
+                Some(Err(error)) => tracing::debug!(%error, "a consumer that fetches had an error"),
+                Some(Ok(_)) => {
+                    tracing::error!("a record came that no reader gets; its reader will miss it and fail")
+                }
+            }
+            if self.consumer.context().is_stranded() {
+                self.lanes().busy.values().for_each(|lane| lane.end());
+            }
+            let due = watch.due(&self.lanes(), Instant::now());
+            if let Some(partition) = due {
+                let bounds = self.ask(&partition);
+                if watch.heard(&partition, bounds, Instant::now()) {
+                    tracing::warn!(%partition, "the log has a record that a client of Kafka does not fetch; another client goes on");
+                    self.lanes().deaf.insert(partition);
+                }
             }
         }
+    }
+
+    fn ask(&self, partition: &TopicPartition) -> Option<Bounds> {
+        let (topic, number) = (partition.topic.as_str(), partition.partition.0);
+        let asked = self.producer.client().client().fetch_watermarks(topic, number, ASK);
+        asked.ok().map(|(first, next)| Bounds { first: Offset(first), next: Offset(next) })
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, Lanes> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -240,6 +240,10 @@ impl Shared {
 
     /// Fails all that the old producer still has before a new one takes anything: so nothing overtakes it.
     fn replace(&self, old: &BaseProducer<Reports>) {
+        tracing::warn!(
+            records = old.in_flight_count(),
+            "what a Kafka producer had not confirmed is given up; devices send it again"
+        );
         old.purge(PurgeConfig::default().queue().inflight());
         if let Err(error) = old.flush(DRAIN) {
             tracing::warn!(%error, "a Kafka producer that failed did not give back all it had");

@@ -4,6 +4,7 @@ use crate::api::{LogReader, ReadLimit};
 use crate::error::LogError;
 use crate::kafka::KafkaLog;
 use crate::kafka::fetcher::Fetched;
+use crate::kafka::lane::{PATIENCE, PATIENCE_MAX};
 use async_trait::async_trait;
 use bytes::Bytes;
 use millstream_model::name::{Offset, TopicPartition};
@@ -14,19 +15,14 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::types::RDKafkaErrorCode as Code;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::task::JoinHandle;
 
 /// One call returns so many records at most, so that it never keeps a thread of the runtime for long.
 const READ_RECORDS: usize = 10_000;
 
 /// And so many bytes, unless the first record has more by itself.
 const READ_BYTES: usize = 4 * 1024 * 1024;
-
-/// So long nothing comes before a reader asks whether there is something that should have come.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// With each fetch that was begun anew in vain it is more patient, up to this: a record may be large, and the way long.
-const PATIENCE_MAX: Duration = Duration::from_secs(300);
 
 /// A reader of one partition.
 pub(crate) struct Reader {
@@ -37,25 +33,12 @@ pub(crate) struct Reader {
     fetched: Fetched,
     /// A record that was taken from the queue and did not fit the limit.
     held: Option<Stored>,
-    silence: Silence,
+    /// How long it waits for what the log has before it goes on with another client.
+    patience: Duration,
+    /// The other client's, which is on its way. Kept between calls: whoever drops one has begun nothing in vain.
+    moving: Option<JoinHandle<Result<Fetched, LogError>>>,
     /// Why nothing will follow. Told once what came before it is read, and again if asked again.
     end: Option<End>,
-}
-
-/// That nothing came.
-#[derive(Debug)]
-struct Silence {
-    /// Since when, or since it was looked at last.
-    since: Instant,
-    /// Whether the log had the next record even then.
-    owed: bool,
-    patience: Duration,
-}
-
-impl Silence {
-    fn begin(patience: Duration) -> Self {
-        Self { since: Instant::now(), owed: false, patience }
-    }
 }
 
 /// Why a reader cannot go on.
@@ -78,8 +61,7 @@ impl fmt::Debug for Reader {
 
 impl Reader {
     pub(crate) fn new(log: KafkaLog, partition: TopicPartition, from: Offset, fetched: Fetched) -> Self {
-        let silence = Silence::begin(PATIENCE);
-        Self { log, partition, next: from, fetched, held: None, silence, end: None }
+        Self { log, partition, next: from, fetched, held: None, patience: PATIENCE, moving: None, end: None }
     }
 
     /// What is there now, within the limit.
@@ -133,21 +115,18 @@ impl Reader {
         }
     }
 
-    /// Looks whether the log has what does not come. If it does so twice, and nothing came in between, whoever fetches is given up.
-    ///
-    /// The log is asked by the producer's client: librdkafka has many ways to stop fetching, and no sign by which all of them would be known.
-    async fn look(&mut self) -> Result<(), LogError> {
-        let bounds = self.log.bounds_of(&self.partition).await;
-        let owes = bounds.is_ok_and(|bounds| (bounds.first..bounds.next).contains(&self.next));
-        if !owes || !self.silence.owed {
-            self.silence = Silence { since: Instant::now(), owed: owes, patience: self.silence.patience };
-            return Ok(());
-        }
-        let (partition, next) = (&self.partition, self.next);
-        tracing::warn!(%partition, %next, "the log has a record that a client of Kafka does not fetch; another client is made");
-        self.fetched.give_up();
-        self.fetched = self.log.fetch(&self.partition, self.next).await?;
-        self.silence = Silence::begin((self.silence.patience * 2).min(PATIENCE_MAX));
+    /// Goes on with another client.
+    async fn moved(&mut self) -> Result<(), LogError> {
+        let moving = self.moving.get_or_insert_with(|| {
+            self.patience = (self.patience * 2).min(PATIENCE_MAX);
+            self.log.fetch(&self.partition, self.next, self.patience)
+        });
+        let fetched = moving.await;
+        self.moving = None;
+        let fetched = fetched.map_err(|error| LogError::Unknown { detail: error.to_string() })??;
+        let old = std::mem::replace(&mut self.fetched, fetched);
+        // Librdkafka may take its time to let go.
+        drop(tokio::task::spawn_blocking(move || drop(old)));
         Ok(())
     }
 
@@ -172,21 +151,23 @@ impl Reader {
 impl LogReader for Reader {
     async fn next(&mut self, limit: ReadLimit) -> Result<Vec<Stored>, LogError> {
         loop {
-            let records = self.take(limit);
+            let mut records = self.take(limit);
+            if records.is_empty() && self.end.is_none() {
+                self.fetched.lane.waits_for(self.next);
+                records = self.take(limit);
+            }
             if !records.is_empty() {
-                self.silence = Silence::begin(PATIENCE);
+                self.fetched.lane.has_some();
+                self.patience = PATIENCE;
                 return Ok(records);
             }
             if let Some(end) = self.end.clone() {
                 return Err(self.ended(end).await);
             }
-            if self.fetched.is_stranded() {
-                self.fetched = self.log.fetch(&self.partition, self.next).await?;
-                continue;
-            }
-            let until = self.silence.since + self.silence.patience;
-            if tokio::time::timeout_at(until.into(), self.fetched.filled.notified()).await.is_err() {
-                self.look().await?;
+            if self.fetched.lane.is_over() {
+                self.moved().await?;
+            } else {
+                self.fetched.lane.changed.notified().await;
             }
         }
     }

@@ -1,7 +1,7 @@
 //! How a Kafka cluster is reached, and what its topics are to be like.
 
 use crate::error::LogError;
-use crate::kafka::context::{STATISTICS, STATISTICS_INTERVAL, log_level};
+use crate::kafka::context::{log_level, statistics};
 use millstream_model::secret::Secret;
 use rdkafka::ClientConfig;
 use std::collections::BTreeMap;
@@ -144,8 +144,6 @@ impl KafkaSettings {
             "socket.connection.setup.timeout.ms",
             millis(self.request_timeout.max(Duration::from_secs(1))),
         );
-        // By them a client that has lost all brokers is found.
-        config.set(STATISTICS_INTERVAL, millis(STATISTICS));
         // Idle connections that a broker closes are no news.
         config.set("log.connection.close", "false");
         config.set("socket.keepalive.enable", "true");
@@ -162,6 +160,9 @@ impl KafkaSettings {
             }
             config.set(name, value);
         }
+        // By them a client that has lost all brokers is found.
+        let (name, value) = statistics(self);
+        config.set(name, value);
         Ok(config)
     }
 
@@ -218,10 +219,6 @@ impl KafkaSettings {
         if let Some(name) = timeouts.iter().find(|name| self.properties.get(**name).is_some_and(is_zero)) {
             let why = "cannot be 0: an append that the brokers never confirm would never be answered";
             return wrong(&format!("properties.\"{name}\""), why);
-        }
-        if self.properties.get(STATISTICS_INTERVAL).is_some_and(is_zero) {
-            let why = "cannot be 0: by its statistics a client that has lost all brokers is found";
-            return wrong(&format!("properties.\"{STATISTICS_INTERVAL}\""), why);
         }
         match KEPT.iter().find(|(name, _)| self.properties.contains_key(*name)) {
             Some((name, why)) => wrong(&format!("properties.\"{name}\""), &format!("cannot be set: {why}")),

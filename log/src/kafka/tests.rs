@@ -41,7 +41,7 @@ fn unique(services: &Services, name: &str) -> LogTopic {
 }
 
 /// The partition of a topic that a test with one partition uses.
-fn first(topic: &LogTopic) -> TopicPartition {
+pub(super) fn first(topic: &LogTopic) -> TopicPartition {
     TopicPartition { topic: topic.clone(), partition: Partition(0) }
 }
 

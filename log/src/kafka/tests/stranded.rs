@@ -1,11 +1,12 @@
 //! A cluster that for a moment says it has no brokers.
 
 use super::{PATIENCE, first, numbered, settings_of, unique, within};
-use crate::api::{Log, LogReader};
+use crate::api::{Log, LogReader, ReadLimit};
 use crate::contract::ALL;
 use crate::kafka::context::Voice;
 use crate::kafka::{KafkaLog, KafkaSettings};
-use millstream_model::name::{LogTopic, Offset};
+use crate::partitioner::partition_of;
+use millstream_model::name::{LogTopic, Offset, Partition, TopicPartition};
 use millstream_services::services;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -137,9 +138,7 @@ fn a_client_has_a_broker_again_or_is_known_to_have_lost_all() {
         assert!(begin.elapsed() < PATIENCE, "{} have no broker, and it is not known", clients.len());
         clients.retain(|client| {
             drop(client.poll(LOOK));
-            let has_broker = asked(client, LOOK).is_ok();
-            assert!(!(has_broker && client.context().is_stranded()), "it has one");
-            !has_broker && !client.context().is_stranded()
+            asked(client, LOOK).is_err() && !client.context().is_stranded()
         });
     }
 }
@@ -200,19 +199,89 @@ async fn a_log_whose_clients_lost_all_brokers_goes_on_with_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_record_that_a_client_does_not_fetch_comes_by_another() {
-    let Some(services) = services("a_record_that_a_client_does_not_fetch_comes_by_another") else { return };
-    let log = KafkaLog::open(KafkaSettings { partitions: 1, ..settings_of(services) }).await.unwrap();
+async fn a_partition_that_a_client_does_not_fetch_goes_to_another_and_its_others_stay() {
+    let test = "a_partition_that_a_client_does_not_fetch_goes_to_another_and_its_others_stay";
+    let Some(services) = services(test) else { return };
+    let log = KafkaLog::open(settings_of(services)).await.unwrap();
     let topic = unique(services, "deaf");
-    let mut readers = Vec::new();
-    for _ in 0..2 {
-        readers.push(log.reader(&first(&topic), Offset::ZERO).await.unwrap());
-    }
-    log.0.fetchers.pause();
+    let deaf = TopicPartition { topic: topic.clone(), partition: partition_of(b"device", 3) };
+    let idle = TopicPartition { topic: topic.clone(), partition: Partition((deaf.partition.0 + 1) % 3) };
+    let mut reader = log.reader(&deaf, Offset::ZERO).await.unwrap();
+    let mut other = log.reader(&idle, Offset::ZERO).await.unwrap();
+    log.0.fetchers.pause(&deaf);
+    let mut waiting = JoinSet::new();
+    waiting.spawn(async move { values(&mut reader, 1).await });
+    let mut idling = JoinSet::new();
+    idling.spawn(async move { values(&mut other, 1).await });
     within(within(log.append(&topic, vec![numbered(0)])).await.unwrap()).await.unwrap();
-    for mut reader in readers {
-        assert_eq!(values(&mut reader, 1).await, ["0"]);
+    // As the firehose asks: it turns to something else again and again.
+    let mut ever = log.reader(&idle, Offset::ZERO).await.unwrap();
+    let read = within(async {
+        loop {
+            tokio::select! {
+                read = waiting.join_next() => break read.unwrap().unwrap(),
+                _ = ever.next(ALL) => panic!("nobody wrote there"),
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    })
+    .await;
+    assert_eq!(read, ["0"]);
+    assert_eq!(log.0.fetchers.count(), 2, "who reads the other partition by the first still does");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_record_is_lost_or_doubled_however_often_clients_change() {
+    const RECORDS: usize = 3_000;
+    let test = "no_record_is_lost_or_doubled_however_often_clients_change";
+    let Some(services) = services(test) else { return };
+    let seed =
+        std::env::var("MILLSTREAM_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
+    let mut random = fastrand::Rng::with_seed(seed);
+    // Little is read ahead, so that every client leaves off in the middle.
+    let ahead = [
+        ("queued.min.messages", "100"),
+        ("queued.max.messages.kbytes", "16"),
+        ("fetch.message.max.bytes", "1000"),
+    ];
+    let properties = ahead.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let log =
+        KafkaLog::open(KafkaSettings { partitions: 1, properties, ..settings_of(services) }).await.unwrap();
+    let topic = unique(services, "often");
+    // Each confirmed before the next, and so a batch of its own: a batch is fetched whole.
+    for begin in (0..RECORDS).step_by(20) {
+        let records = (begin..begin + 20).map(numbered).collect();
+        within(within(log.append(&topic, records)).await.unwrap()).await.unwrap();
     }
+    let mut reader = log.reader(&first(&topic), Offset::ZERO).await.unwrap();
+    let (mut read, mut dropped, mut changed) = (0, 0, 0);
+    let begin = Instant::now();
+    while read < RECORDS {
+        assert!(begin.elapsed() < PATIENCE, "{read} read, MILLSTREAM_SEED={seed}");
+        if random.u8(..) < 20 {
+            changed += log.0.fetchers.strand();
+            // The client's thread hears of it, and reads on meanwhile.
+            tokio::time::sleep(LOOK * 6).await;
+        }
+        let limit = ReadLimit { records: random.usize(1..30), bytes: random.usize(1..2_000) };
+        let soon = Duration::from_micros(random.u64(..20_000));
+        let Ok(records) = tokio::time::timeout(soon, reader.next(limit)).await else {
+            dropped += 1;
+            continue;
+        };
+        for stored in records.unwrap() {
+            assert_eq!(
+                (stored.offset.0, &stored.record.value[..]),
+                (read as i64, read.to_string().as_bytes()),
+                "MILLSTREAM_SEED={seed}"
+            );
+            read += 1;
+        }
+    }
+    assert!(
+        changed > 3 && dropped > 3,
+        "{changed} clients changed, {dropped} calls dropped, MILLSTREAM_SEED={seed}"
+    );
 }
 
 async fn values(reader: &mut Box<dyn LogReader>, count: usize) -> Vec<String> {

@@ -4,6 +4,7 @@ use super::{first, numbered, read, settings_of, unique, within};
 use crate::api::{Bounds, Log, LogReader, Pending};
 use crate::contract::{ALL, append, record};
 use crate::error::LogError;
+use crate::kafka::lane::PATIENCE;
 use crate::kafka::{KafkaLog, KafkaSettings};
 use bytes::Bytes;
 use millstream_model::name::{LogTopic, Offset};
@@ -150,8 +151,10 @@ async fn a_reader_that_a_trim_overtakes_hears_of_it() {
     // Nothing fetches from here before the trim: what a reader has read ahead it may still return.
     let fetchers = std::sync::Arc::clone(&log.0.fetchers);
     let name = partition.clone();
-    let fetched =
-        tokio::task::spawn_blocking(move || fetchers.fetch(&name, Offset(2))).await.unwrap().unwrap();
+    let fetched = tokio::task::spawn_blocking(move || fetchers.fetch(&name, Offset(2), PATIENCE))
+        .await
+        .unwrap()
+        .unwrap();
     let mut late: Box<dyn LogReader> =
         Box::new(crate::kafka::reader::Reader::new(log.clone(), partition.clone(), Offset(2), fetched));
     for _ in 0..2 {
