@@ -17,6 +17,12 @@ use std::time::Instant;
 /// How often each time is taken.
 pub(crate) const ROUNDS: usize = 5;
 
+/// However old the table is, opening it takes no more requests than this: three for each commit since the last checkpoint, and a few.
+const OPENING_MAX: u64 = 400;
+
+/// Nor does the last reading of a device: the newest files or two, of each of the engine's readers, and what has come since.
+const LAST_MAX: u64 = 100;
+
 /// Somebody who reads, and whose requests are counted.
 #[derive(Debug)]
 pub(crate) struct Reader {
@@ -118,6 +124,8 @@ impl Reader {
             let found = number(&session, listed).await?;
             ensure!(found == [DEVICES, readings(minute)], "the devices are {found:?}");
         }
+        ensure!(open.requests <= OPENING_MAX, "it took {} requests to open the table", open.requests);
+        ensure!(again.requests <= LAST_MAX, "it took {} requests to find the last reading", again.requests);
         Ok(costs.iter().map(Cost::in_words).collect())
     }
 

@@ -146,7 +146,8 @@ impl SnapshotProvider {
         let columns = self.layout.table_partition_cols();
         partitioned.partition_values =
             columns.iter().map(|field| partition::value(file, field)).collect::<Result<_>>()?;
-        partitioned.statistics = Some(Arc::new(statistics::of_file(file, &self.layout)?));
+        partitioned.statistics =
+            Some(Arc::new(statistics::of_file(file, &self.layout, self.snapshot.partition_by())?));
         Ok(partitioned)
     }
 }

@@ -23,7 +23,7 @@ fn latest(file: &DataFile) -> Option<i64> {
     }
 }
 
-/// Dealt out to so many readers that each of them begins with the first ones; one group at least.
+/// Dealt out to so many readers, in turn, so that each of them begins with one of the first; one group at least. Whoever is done early may be given what another has not begun.
 pub(super) fn dealt(files: Vec<PartitionedFile>, readers: usize) -> Vec<FileGroup> {
     let mut dealt = vec![Vec::new(); readers.clamp(1, files.len().max(1))];
     let count = dealt.len();

@@ -14,12 +14,10 @@ use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::Result;
 
 /// Of one file, in the order of the layout.
-pub(super) fn of_file(file: &DataFile, layout: &TableSchema) -> Result<Statistics> {
+pub(super) fn of_file(file: &DataFile, layout: &TableSchema, partition_by: &[String]) -> Result<Statistics> {
     let rows = known(file.rows);
-    let partition_by: Vec<String> =
-        layout.table_partition_cols().iter().map(|field| field.name().clone()).collect();
     // Who else writes may round times, as some do.
-    let is_ours = is_ours(&file.path, &partition_by);
+    let is_ours = is_ours(&file.path, partition_by);
     let stored = layout.file_schema().fields().iter().map(|field| Ok(stored_column(file, field, is_ours)));
     let partitioned = layout.table_partition_cols().iter().map(|field| partition_column(file, field, rows));
     Ok(Statistics {

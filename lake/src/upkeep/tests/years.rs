@@ -136,8 +136,10 @@ impl Sizes {
             ("checkpoints", self.checkpoints, 6),
             // Each commit since the last checkpoint thrice, and a few for the rest.
             ("requests to open", self.opening as usize, 3 * (100 + hour) + 40),
-            ("bytes to open", self.opening_bytes as usize, 512 << 10),
-            ("requests to ask", self.asking as usize, 32),
+            // What says a file is a KiB or two, in the checkpoint.
+            ("bytes to open", self.opening_bytes as usize, (360 + 2 * self.days) << 10),
+            // The newest file or two, of each reader.
+            ("requests to ask", self.asking as usize, 16),
         ];
         bounds.into_iter().filter(|(_, size, most)| size > most).map(|(what, ..)| what).collect()
     }
