@@ -8,9 +8,12 @@
 //!
 //! Rows that are not wide cost one look at the greatest length in each batch (`width`).
 //!
-//! What this cannot see: the first batch of a file is there before its width is known, and values within aggregates are counted by the engine itself.
+//! Before a file's first batch there is nothing to look at but its footer (`files`), which tells what its rows take on average.
+//!
+//! What this cannot see: a file's first batch where few of its rows are far wider than the others, and values within aggregates, which the engine counts itself.
 
 mod attempts;
+mod files;
 mod gauge;
 mod weight;
 mod width;
@@ -22,6 +25,9 @@ use datafusion::common::{Result, plan_err};
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Under what name their room is reserved: an error names it.
+pub(crate) const LARGE_VALUES: &str = "rows with large values";
 
 /// What one batch may take is the memory through this, and through the partitions that run at a time: so many batches of each are under way in a plan of some
 /// depth, some of them copied while they are made.

@@ -1,8 +1,12 @@
 //! Where questions are planned: on threads of their own, because planning never pauses, takes far more stack than a thread of the runtime has, and may take minutes for a question of
 //! many tables with many columns. Whoever waits for a plan can give up at any time.
 //!
-//! A planner that nobody waits for any more cannot be ended. It keeps its place until it comes to its end by itself, so that there are never more of them than there are places;
-//! who finds none free waits, as long as his question may take.
+//! A planner that nobody waits for any more cannot be ended from outside. It keeps its place until it sees that its time is over (`watch`), so that there are never more of them than
+//! there are places; who finds none free waits, as long as his question may take. The end of the program waits for none of them.
+
+mod watch;
+
+pub(crate) use watch::{watch, watched};
 
 use crate::error::{QueryError, QueryErrorKind};
 use crate::rescue::rescued;

@@ -2,7 +2,7 @@
 
 use crate::error::QueryError;
 use crate::limits::Limits;
-use crate::{functions, generators};
+use crate::{functions, generators, planning};
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::SessionStateDefaults;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -44,7 +44,7 @@ pub(crate) fn blank_state(limits: &Limits) -> Result<SessionState, QueryError> {
     // Who is asked first, plans.
     let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(functions::BoundedLiterals)];
     planners.extend(SessionStateDefaults::default_expr_planners());
-    let mut state = SessionStateBuilder::new()
+    let mut state = planning::watched(SessionStateBuilder::new())
         .with_config(config)
         .with_runtime_env(runtime)
         .with_default_features()

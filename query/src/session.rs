@@ -8,7 +8,7 @@ use crate::error::{QueryError, QueryErrorKind, unknown_table};
 use crate::handles::Handles;
 use crate::limits::{Limits, TimeLimit};
 use crate::pace::{self, Attempts, Current};
-use crate::planning::Planners;
+use crate::planning::{Planners, watch};
 use crate::rescue::rescued;
 use crate::runtime::{SYSTEM, blank_state};
 use crate::scan;
@@ -165,11 +165,12 @@ impl Session {
     pub(crate) async fn run(
         &self,
         question: Question,
-        state: SessionState,
+        mut state: SessionState,
         sql: &str,
         scan_bytes: Option<u64>,
         deadline: Deadline,
     ) -> Result<Running, QueryError> {
+        watch(&mut state, &deadline);
         let (planners, share, asked) = (self.planners.clone(), self.share, sql.to_owned());
         let planned = Box::pin(async move {
             let failed = |error| QueryError::from_datafusion(error, &asked);

@@ -2,6 +2,7 @@
 
 use super::hints::{misspelt_keyword, unknown_column, unknown_function};
 use super::{Exceeded, Place, QueryError, QueryErrorKind};
+use crate::pace::LARGE_VALUES;
 use crate::tail::TailFailure;
 use datafusion::arrow::error::ArrowError;
 use datafusion::common::{Diagnostic, SchemaError};
@@ -65,8 +66,12 @@ fn exhausted(message: &str) -> QueryError {
     // The engine's advice names settings of its own.
     let why = message.split(" Please try increasing").next().unwrap_or(message);
     let message = format!("the query needs more memory or disk than it may have: {}", fragment(why));
-    QueryError::limit(Exceeded::Memory, message)
-        .hint("filter earlier, group by less, or raise the limits, sql.memory and sql.spill")
+    let wide = message.contains(LARGE_VALUES);
+    let error = QueryError::limit(Exceeded::Memory, message);
+    match wide {
+        true => error.hint("select fewer columns with large values, or less of each, as with substr(payload, 1, 1000); or raise the limit, sql.memory"),
+        false => error.hint("filter earlier, group by less, or raise the limits, sql.memory and sql.spill"),
+    }
 }
 
 /// How the engine says that the disk to spill to is used up: as an error of input and output.

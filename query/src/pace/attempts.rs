@@ -98,7 +98,7 @@ impl Attempts {
         state.execution_props_mut().config_options = Some(options);
         let plan = state.query_planner().create_physical_plan(&self.optimized, &state).await?;
         pace.calls.store(Weight::of_plan(&plan)?.growing, Ordering::Relaxed);
-        let plan = gauged(counted(plan)?, &pace)?;
+        let plan = gauged(counted(plan)?, &pace, &state.runtime_env().memory_pool)?;
         let plan = interruptible(plan, &self.deadline)?;
         Ok(Attempt { plan, pace, state })
     }

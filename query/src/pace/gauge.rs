@@ -2,14 +2,15 @@
 //!
 //! It changes no row. Neighbours: `width`, which measures, and [`Pace`], which is asked for smaller batches.
 
-use super::Pace;
+use super::files::footers_read;
 use super::weight::Weight;
 use super::width::{is_narrow, longest, widest};
+use super::{LARGE_VALUES, Pace};
 use arrow::array::RecordBatch;
 use datafusion::common::resources_datafusion_err;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::aggregates::AggregateExec;
@@ -30,16 +31,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// The plan with a gauge wherever rows come in, become wider or become more.
-pub(super) fn gauged(plan: Arc<dyn ExecutionPlan>, pace: &Arc<Pace>) -> Result<Arc<dyn ExecutionPlan>> {
+pub(super) fn gauged(
+    plan: Arc<dyn ExecutionPlan>,
+    pace: &Arc<Pace>,
+    pool: &Arc<dyn MemoryPool>,
+) -> Result<Arc<dyn ExecutionPlan>> {
     let plan = plan.transform_up(|step| {
         let weight = Weight::of(step.as_ref())?;
-        let step = with_inputs_gauged(step, weight, pace)?;
+        let step = with_inputs_gauged(step, weight, pace, pool)?;
         let is_wide = step.schema().fields().iter().any(|field| !is_narrow(field.data_type()));
         if !(is_wide && widens(step.as_ref(), weight)) {
             return Ok(Transformed::yes(step));
         }
-        let sum = Arc::new(Sum::new(pace, Meets::Once { copies: 1 }, 1));
-        Ok(Transformed::yes(Arc::new(Gauge { input: step, sum, place: 0 }) as Arc<dyn ExecutionPlan>))
+        let sum = Arc::new(Sum::new(pace, pool, Meets::Once { copies: 1 }, 1));
+        let input = footers_read(step, &sum);
+        Ok(Transformed::yes(Arc::new(Gauge { input, sum, place: 0 }) as Arc<dyn ExecutionPlan>))
     });
     plan.map(|plan| plan.data)
 }
@@ -58,6 +64,7 @@ fn with_inputs_gauged(
     step: Arc<dyn ExecutionPlan>,
     Weight { copies, .. }: Weight,
     pace: &Arc<Pace>,
+    pool: &Arc<dyn MemoryPool>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let inputs = step.children().len();
     let passes = step.is::<UnionExec>() || step.is::<InterleaveExec>() || step.is::<RecursiveQueryExec>();
@@ -68,7 +75,7 @@ fn with_inputs_gauged(
         _ if passes => return Ok(step),
         _ => Meets::Many { copies: copies + 1 },
     };
-    let sum = Arc::new(Sum::new(pace, meets, inputs));
+    let sum = Arc::new(Sum::new(pace, pool, meets, inputs));
     let gauge = |(place, input): (usize, &Arc<dyn ExecutionPlan>)| {
         // What a scalar subquery gives on are the rows of its first input; the others are one value each, which any of them may have.
         if place == 0 && step.is::<ScalarSubqueryExec>() {
@@ -96,8 +103,9 @@ enum Meets {
 
 /// What one step may make in one batch, of all its inputs together.
 #[derive(Debug)]
-struct Sum {
+pub(super) struct Sum {
     pace: Arc<Pace>,
+    pool: Arc<dyn MemoryPool>,
     meets: Meets,
     /// The widest row of each input so far. Only grows; each is written by its gauge, and read by all of the step.
     widest: Vec<AtomicUsize>,
@@ -106,13 +114,23 @@ struct Sum {
 }
 
 impl Sum {
-    fn new(pace: &Arc<Pace>, meets: Meets, inputs: usize) -> Self {
+    fn new(pace: &Arc<Pace>, pool: &Arc<dyn MemoryPool>, meets: Meets, inputs: usize) -> Self {
+        let (pace, pool) = (Arc::clone(pace), Arc::clone(pool));
         let widest = (0..inputs).map(|_| AtomicUsize::new(0)).collect();
-        Self { pace: Arc::clone(pace), meets, widest, reservation: OnceLock::new() }
+        Self { pace, pool, meets, widest, reservation: OnceLock::new() }
+    }
+
+    /// Fails where so many rows of this width have no room, which are about to be read.
+    pub(super) fn take_unread(&self, width: usize, rows: usize) -> Result<()> {
+        let bytes = width.saturating_mul(rows.min(self.pace.rows));
+        match bytes > self.pace.share {
+            true => self.make_room(bytes, width.saturating_mul(self.pace.rows)),
+            false => Ok(()),
+        }
     }
 
     /// Fails where what is made of this batch has no room.
-    fn take(&self, place: usize, batch: &RecordBatch, wide: &mut usize, context: &TaskContext) -> Result<()> {
+    fn take(&self, place: usize, batch: &RecordBatch, wide: &mut usize) -> Result<()> {
         let Pace { rows, share, .. } = *self.pace;
         let copies = match self.meets {
             Meets::Once { copies } | Meets::Many { copies } => copies,
@@ -139,16 +157,17 @@ impl Sum {
         };
         let bytes = bytes.saturating_mul(copies);
         match bytes > share {
-            true => self.make_room(bytes, context),
+            true => self.make_room(bytes, full.saturating_mul(copies).max(bytes)),
             false => Ok(()),
         }
     }
 
-    fn make_room(&self, bytes: usize, context: &TaskContext) -> Result<()> {
-        if self.pace.gives_up(bytes) {
+    /// Room for a batch of so many bytes, where a full one has as many as `full`.
+    fn make_room(&self, bytes: usize, full: usize) -> Result<()> {
+        if self.pace.gives_up(full) {
             return Err(resources_datafusion_err!("rows of so many bytes go together in fewer at a time"));
         }
-        let register = || MemoryConsumer::new("rows with large values").register(context.memory_pool());
+        let register = || MemoryConsumer::new(LARGE_VALUES).register(&self.pool);
         let reservation = self.reservation.get_or_init(register);
         let more = (bytes - self.pace.share).saturating_sub(reservation.size());
         reservation.try_grow(more)
@@ -201,13 +220,13 @@ impl ExecutionPlan for Gauge {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let input = self.input.execute(partition, Arc::clone(&context))?;
+        let input = self.input.execute(partition, context)?;
         let (sum, place) = (Arc::clone(&self.sum), self.place);
         let mut wide = 0;
         let rows = sum.pace.rows;
         let looked_at = input.map(move |batch| {
             let batch = batch?;
-            sum.take(place, &batch, &mut wide, &context)?;
+            sum.take(place, &batch, &mut wide)?;
             Ok(batch)
         });
         let cut = looked_at.flat_map(move |batch| stream::iter(pieces(batch, rows)));
