@@ -144,7 +144,7 @@ impl ExecutionPlan for Counted {
         let mut tally = Tally { held: self.held, rows: 0, bytes: 0, reserved: 0 };
         let counted = input.map(move |batch| {
             let batch = batch?;
-            reservation.try_grow(tally.take(batch.num_rows(), bytes(&batch)))?;
+            reservation.try_grow(tally.take(batch.num_rows(), bytes_in(&batch)))?;
             Ok(batch)
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), counted)))
@@ -183,7 +183,7 @@ impl Tally {
 }
 
 /// What the rows of a batch take, whatever else lies in the buffers that they share with others.
-fn bytes(batch: &RecordBatch) -> usize {
+pub(crate) fn bytes_in(batch: &RecordBatch) -> usize {
     batch.columns().iter().map(bytes_of).sum()
 }
 

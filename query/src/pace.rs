@@ -33,7 +33,11 @@ pub(crate) const LARGE_VALUES: &str = "rows with large values";
 /// depth, some of them copied while they are made.
 const SHARES: usize = 16;
 
-/// No batch is made smaller for less, however little memory there is and however many partitions.
+/// However many partitions there are, a full batch of ordinary rows is none of wide ones: a KiB each, if that is not a larger part of the memory than this.
+const SHARE_BYTES_ORDINARY: usize = 8 << 20;
+const SHARES_ORDINARY: usize = 64;
+
+/// No batch is made smaller for less, however little memory there is.
 const SHARE_BYTES_MIN: usize = 64 << 10;
 
 /// Nor may one take more: larger batches are not quicker.
@@ -44,7 +48,8 @@ const SHARES_LATE: usize = 8;
 
 /// Bytes that one batch may take, of a session with so much memory that runs so many partitions at a time.
 pub(crate) fn share(memory_bytes: usize, partitions: usize) -> usize {
-    (memory_bytes / SHARES / partitions.max(1)).clamp(SHARE_BYTES_MIN, SHARE_BYTES_MAX)
+    let ordinary = SHARE_BYTES_ORDINARY.min(memory_bytes / SHARES_ORDINARY);
+    (memory_bytes / SHARES / partitions.max(1)).max(ordinary).clamp(SHARE_BYTES_MIN, SHARE_BYTES_MAX)
 }
 
 /// Whether a query may begin again: written by whoever meets wide rows and by whoever gives the first rows away, whichever comes first.
@@ -176,7 +181,9 @@ mod tests {
     #[test]
     fn the_more_there_is_the_more_a_batch_may_take() {
         assert_eq!(share(1 << 30, 2), 32 << 20);
-        assert_eq!(share(1 << 30, 16), 4 << 20);
+        assert_eq!(share(1 << 30, 8), 8 << 20);
+        assert_eq!(share(1 << 30, 64), 8 << 20);
+        assert_eq!(share(64 << 20, 64), 1 << 20);
         assert_eq!(share(32 << 20, 2), 1 << 20);
         assert_eq!(share(0, 0), 64 << 10);
     }

@@ -41,14 +41,21 @@ impl Planners {
         let failed = |why: &str| QueryError::new(QueryErrorKind::Internal, format!("failed to plan: {why}"));
         let place = Arc::clone(&self.places).acquire_owned().await;
         let place = place.map_err(|error| failed(&error.to_string()))?;
-        let (done, planned) = oneshot::channel();
+        let (mut done, planned) = oneshot::channel();
         let runtime = Handle::current();
         let begun =
             thread::Builder::new().name("planner".to_owned()).stack_size(STACK_BYTES).spawn(move || {
-                let plan = runtime.block_on(rescued(work));
+                // Who asked may go, and then what it waits for, a store or a log, is of no use.
+                let plan = runtime.block_on(async {
+                    tokio::select! {
+                        plan = rescued(work) => Some(plan),
+                        () = done.closed() => None,
+                    }
+                });
                 drop(place);
-                // Who asked may have gone.
-                drop(done.send(plan));
+                if let Some(plan) = plan {
+                    drop(done.send(plan));
+                }
             });
         let begun = begun.map_err(|error| failed(&error.to_string()))?;
         if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {

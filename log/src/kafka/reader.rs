@@ -162,6 +162,7 @@ impl LogReader for Reader {
                 return Ok(records);
             }
             if let Some(end) = self.end.clone() {
+                self.fetched.lane.has_some();
                 return Err(self.ended(end).await);
             }
             if self.fetched.lane.is_over() {

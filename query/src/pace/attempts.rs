@@ -10,12 +10,13 @@ use crate::holding::counted;
 use crate::interruption::interruptible;
 use crate::planning::Planners;
 use arrow::array::RecordBatch;
-use datafusion::common::resources_datafusion_err;
+use datafusion::common::exec_datafusion_err;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::common::spawn_buffered;
+use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::{StreamExt, stream};
@@ -110,9 +111,7 @@ impl Attempt {
         let pace = Arc::clone(&self.pace);
         // Told where rows leave the plan, not where they are taken: what works on ahead must know.
         let settling = batches.map(move |batch| match batch {
-            Ok(_) if !pace.settles() => {
-                Err(resources_datafusion_err!("its rows go together in fewer at a time"))
-            }
+            Ok(_) if !pace.settles() => Err(exec_datafusion_err!("its rows go together in fewer at a time")),
             batch => batch,
         });
         let settling = RecordBatchStreamAdapter::new(self.plan.schema(), settling);
@@ -131,11 +130,13 @@ struct Course {
 impl Course {
     async fn next(mut self) -> Option<(Result<RecordBatch>, Option<Self>)> {
         loop {
-            let failure = match self.batches.next().await? {
-                Ok(batch) => return Some((Ok(batch), Some(self))),
-                Err(failure) => failure,
+            let end = match self.batches.next().await {
+                Some(Ok(batch)) => return Some((Ok(batch), Some(self))),
+                Some(Err(failure)) => Some((Err(failure), None)),
+                None => None,
             };
-            let Some(rows) = self.pace.next() else { return Some((Err(failure), None)) };
+            // However an attempt ends that was given up: what it found is not all.
+            let Some(rows) = self.pace.next() else { return end };
             if let Err(failure) = self.begin_again(rows).await {
                 return Some((Err(failure), None));
             }
@@ -143,14 +144,17 @@ impl Course {
     }
 
     async fn begin_again(&mut self, rows: usize) -> Result<()> {
-        // What it holds must be free before others are made.
-        self.batches = Box::pin(RecordBatchStreamAdapter::new(self.batches.schema(), stream::empty()));
+        // What it holds must be free before others are made: the tables of joins, too, which lie in the plan.
+        let schema = self.batches.schema();
+        self.batches = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), stream::empty()));
+        let nothing: Arc<dyn ExecutionPlan> = Arc::new(EmptyExec::new(schema));
+        self.current.replace(&nothing);
         let attempts = Arc::clone(&self.attempts);
         let planned = Box::pin(async move { Ok(attempts.plan(rows).await) });
         let planned = self.attempts.planners.plan(planned).await;
         let attempt = planned.map_err(|error| DataFusionError::External(Box::new(error)))??;
-        self.batches = attempt.start()?;
         self.current.replace(&attempt.plan);
+        self.batches = attempt.start()?;
         self.pace = attempt.pace;
         Ok(())
     }

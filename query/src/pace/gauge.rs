@@ -6,8 +6,10 @@ use super::files::footers_read;
 use super::weight::Weight;
 use super::width::{is_narrow, longest, widest};
 use super::{LARGE_VALUES, Pace};
+use crate::holding;
 use arrow::array::RecordBatch;
-use datafusion::common::resources_datafusion_err;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::exec_datafusion_err;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
@@ -28,7 +30,7 @@ use datafusion::physical_plan::{
 use futures::{StreamExt, stream};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The plan with a gauge wherever rows come in, become wider or become more.
 pub(super) fn gauged(
@@ -39,15 +41,19 @@ pub(super) fn gauged(
     let plan = plan.transform_up(|step| {
         let weight = Weight::of(step.as_ref())?;
         let step = with_inputs_gauged(step, weight, pace, pool)?;
-        let is_wide = step.schema().fields().iter().any(|field| !is_narrow(field.data_type()));
-        if !(is_wide && widens(step.as_ref(), weight)) {
+        if !(is_wide(&step.schema()) && widens(step.as_ref(), weight)) {
             return Ok(Transformed::yes(step));
         }
         let sum = Arc::new(Sum::new(pace, pool, Meets::Once { copies: 1 }, 1));
-        let input = footers_read(step, &sum);
-        Ok(Transformed::yes(Arc::new(Gauge { input, sum, place: 0 }) as Arc<dyn ExecutionPlan>))
+        let properties = Arc::clone(step.properties());
+        let gauge = Gauge { input: footers_read(step, &sum), properties, sum, place: 0 };
+        Ok(Transformed::yes(Arc::new(gauge) as Arc<dyn ExecutionPlan>))
     });
     plan.map(|plan| plan.data)
+}
+
+fn is_wide(schema: &SchemaRef) -> bool {
+    schema.fields().iter().any(|field| !is_narrow(field.data_type()))
 }
 
 /// Whether rows come into being here, or may be wider than those that come.
@@ -78,12 +84,13 @@ fn with_inputs_gauged(
     let sum = Arc::new(Sum::new(pace, pool, meets, inputs));
     let gauge = |(place, input): (usize, &Arc<dyn ExecutionPlan>)| {
         // What a scalar subquery gives on are the rows of its first input; the others are one value each, which any of them may have.
-        if place == 0 && step.is::<ScalarSubqueryExec>() {
+        if place == 0 && step.is::<ScalarSubqueryExec>() || !is_wide(&input.schema()) {
             return Arc::clone(input);
         }
         // One look is enough, the sterner.
         let input = input.downcast_ref::<Gauge>().map_or(input, |gauge| &gauge.input);
-        Arc::new(Gauge { input: Arc::clone(input), sum: Arc::clone(&sum), place }) as _
+        let (input, properties) = (Arc::clone(input), Arc::clone(input.properties()));
+        Arc::new(Gauge { input, properties, sum: Arc::clone(&sum), place }) as _
     };
     let inputs = step.children().into_iter().enumerate().map(gauge).collect();
     let alike = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Keep);
@@ -93,7 +100,7 @@ fn with_inputs_gauged(
 /// How often what comes is made anew in one batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Meets {
-    /// Each row stays one, and is copied so often: wide ones only come together.
+    /// Each row stays one, and is copied so often: they only come together, with those of the batches before and after.
     Once { copies: usize },
     /// A row may stand in each row of a batch, so often.
     Many { copies: usize },
@@ -109,15 +116,41 @@ pub(super) struct Sum {
     meets: Meets,
     /// The widest row of each input so far. Only grows; each is written by its gauge, and read by all of the step.
     widest: Vec<AtomicUsize>,
-    /// What is beyond a share, counted until the query ends. Of all partitions together, from the first that needs it.
-    reservation: OnceLock<MemoryReservation>,
+    /// The most that was beyond a share, counted until the query ends. Of all partitions together, from the first that needs it.
+    reservation: Mutex<Option<MemoryReservation>>,
+}
+
+/// What came last, of one partition: twice as many rows as a batch may have, at most.
+#[derive(Debug, Default)]
+struct Recent {
+    now: Amount,
+    before: Amount,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Amount {
+    rows: usize,
+    bytes: usize,
+}
+
+impl Recent {
+    /// Counts a batch, and returns what may come to lie in one of so many rows.
+    fn add(&mut self, rows: usize, bytes: usize, rows_max: usize) -> Amount {
+        if self.now.rows + rows > rows_max {
+            self.before = std::mem::take(&mut self.now);
+        }
+        self.now.rows += rows;
+        self.now.bytes = self.now.bytes.saturating_add(bytes);
+        let Amount { rows, bytes } = self.before;
+        Amount { rows: self.now.rows + rows, bytes: self.now.bytes.saturating_add(bytes) }
+    }
 }
 
 impl Sum {
     fn new(pace: &Arc<Pace>, pool: &Arc<dyn MemoryPool>, meets: Meets, inputs: usize) -> Self {
         let (pace, pool) = (Arc::clone(pace), Arc::clone(pool));
         let widest = (0..inputs).map(|_| AtomicUsize::new(0)).collect();
-        Self { pace, pool, meets, widest, reservation: OnceLock::new() }
+        Self { pace, pool, meets, widest, reservation: Mutex::default() }
     }
 
     /// Fails where so many rows of this width have no room, which are about to be read.
@@ -130,7 +163,7 @@ impl Sum {
     }
 
     /// Fails where what is made of this batch has no room.
-    fn take(&self, place: usize, batch: &RecordBatch, wide: &mut usize) -> Result<()> {
+    fn take(&self, place: usize, batch: &RecordBatch, recent: &mut Recent) -> Result<()> {
         let Pace { rows, share, .. } = *self.pace;
         let copies = match self.meets {
             Meets::Once { copies } | Meets::Many { copies } => copies,
@@ -142,22 +175,24 @@ impl Sum {
             widest.fetch_max(found, Ordering::Relaxed);
         }
         let width = self.widest.iter().map(|widest| widest.load(Ordering::Relaxed)).sum::<usize>();
-        let full = width.saturating_mul(rows);
-        let bytes = match self.meets {
+        let widest = width.saturating_mul(rows);
+        let (bytes, full) = match self.meets {
             Meets::Once { .. } if found <= enough => return Ok(()),
+            // One wide row does not make the others wide.
             Meets::Once { .. } => {
-                *wide = wide.saturating_add(found.saturating_mul(batch.num_rows()));
-                full.min(*wide)
+                let last = recent.add(batch.num_rows(), holding::bytes_in(batch), rows);
+                (last.bytes, last.bytes.div_ceil(last.rows.max(1)).saturating_mul(rows))
             }
-            Meets::Many { .. } => full,
+            Meets::Many { .. } => (widest, widest),
             Meets::ItsElements => {
                 let elements = batch.columns().iter().map(longest).max().unwrap_or(0);
-                full.max(found.saturating_mul(elements))
+                let bytes = widest.max(found.saturating_mul(elements));
+                (bytes, bytes)
             }
         };
-        let bytes = bytes.saturating_mul(copies);
+        let (bytes, full) = (bytes.saturating_mul(copies), full.saturating_mul(copies));
         match bytes > share {
-            true => self.make_room(bytes, full.saturating_mul(copies).max(bytes)),
+            true => self.make_room(bytes, full.max(bytes)),
             false => Ok(()),
         }
     }
@@ -165,10 +200,11 @@ impl Sum {
     /// Room for a batch of so many bytes, where a full one has as many as `full`.
     fn make_room(&self, bytes: usize, full: usize) -> Result<()> {
         if self.pace.gives_up(full) {
-            return Err(resources_datafusion_err!("rows of so many bytes go together in fewer at a time"));
+            return Err(exec_datafusion_err!("rows of so many bytes go together in fewer at a time"));
         }
+        let mut reservation = self.reservation.lock().unwrap_or_else(PoisonError::into_inner);
         let register = || MemoryConsumer::new(LARGE_VALUES).register(&self.pool);
-        let reservation = self.reservation.get_or_init(register);
+        let reservation = reservation.get_or_insert_with(register);
         let more = (bytes - self.pace.share).saturating_sub(reservation.size());
         reservation.try_grow(more)
     }
@@ -178,6 +214,8 @@ impl Sum {
 #[derive(Debug)]
 struct Gauge {
     input: Arc<dyn ExecutionPlan>,
+    /// Those of what it was put above: the same, and so nothing is worked out anew for what lies above it.
+    properties: Arc<PlanProperties>,
     sum: Arc<Sum>,
     /// Which input of the step this is.
     place: usize,
@@ -189,7 +227,7 @@ impl ExecutionPlan for Gauge {
     }
 
     fn properties(&self) -> &Arc<PlanProperties> {
-        self.input.properties()
+        &self.properties
     }
 
     fn maintains_input_order(&self) -> Vec<bool> {
@@ -216,17 +254,18 @@ impl ExecutionPlan for Gauge {
         children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let input = children.into_iter().next().unwrap_or_else(|| Arc::clone(&self.input));
-        Ok(Arc::new(Self { input, sum: Arc::clone(&self.sum), place: self.place }))
+        let properties = Arc::clone(input.properties());
+        Ok(Arc::new(Self { input, properties, sum: Arc::clone(&self.sum), place: self.place }))
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let input = self.input.execute(partition, context)?;
         let (sum, place) = (Arc::clone(&self.sum), self.place);
-        let mut wide = 0;
+        let mut recent = Recent::default();
         let rows = sum.pace.rows;
         let looked_at = input.map(move |batch| {
             let batch = batch?;
-            sum.take(place, &batch, &mut wide)?;
+            sum.take(place, &batch, &mut recent)?;
             Ok(batch)
         });
         let cut = looked_at.flat_map(move |batch| stream::iter(pieces(batch, rows)));

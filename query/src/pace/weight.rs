@@ -1,6 +1,9 @@
 //! What is told of a step before it runs: how much its expressions may make of each row.
 
+use super::width::is_narrow;
 use crate::functions;
+use arrow::datatypes::Schema;
+use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
 use datafusion::physical_expr::expressions::{BinaryExpr, Column, InListExpr, Literal};
@@ -22,7 +25,8 @@ pub(super) struct Weight {
 impl Weight {
     pub(super) fn of(step: &dyn ExecutionPlan) -> Result<Self> {
         let mut weight = Self::default();
-        step.apply_expressions(&mut |expr| expr.apply(|expr| Ok(weight.add(expr))))?;
+        let rows = step.children().first().map_or_else(|| step.schema(), |input| input.schema());
+        step.apply_expressions(&mut |expr| expr.apply(|expr| Ok(weight.add(expr, &rows))))?;
         Ok(weight)
     }
 
@@ -41,14 +45,15 @@ impl Weight {
         Ok(most)
     }
 
-    fn add(&mut self, expr: &Arc<dyn PhysicalExpr>) -> TreeNodeRecursion {
+    fn add(&mut self, expr: &Arc<dyn PhysicalExpr>, rows: &Schema) -> TreeNodeRecursion {
         if expr.is::<InListExpr>() {
             // What a list is looked through for is never copied.
             return TreeNodeRecursion::Jump;
         }
         if let Some(constant) = expr.downcast_ref::<Literal>() {
-            self.constants = self.constants.saturating_add(constant.value().size());
-        } else if !expr.is::<Column>() && !expr.is::<BinaryExpr>() {
+            let apart = constant.value().size().saturating_sub(size_of::<ScalarValue>());
+            self.constants = self.constants.saturating_add(apart);
+        } else if !expr.is::<Column>() && !expr.is::<BinaryExpr>() && may_be_wide(expr, rows) {
             self.copies += 1;
         }
         if let Some(call) = expr.downcast_ref::<ScalarFunctionExpr>()
@@ -58,4 +63,9 @@ impl Weight {
         }
         TreeNodeRecursion::Continue
     }
+}
+
+/// Whether the expression's values may be large. Where its type cannot be told, as above rows of two tables, they may.
+fn may_be_wide(expr: &Arc<dyn PhysicalExpr>, rows: &Schema) -> bool {
+    expr.data_type(rows).map_or(true, |kind| !is_narrow(&kind))
 }

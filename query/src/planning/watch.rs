@@ -207,14 +207,18 @@ impl RelationPlanner for Relations {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };
         watch.deadline.check(Instant::now())?;
-        if watch.passing.swap(false, Ordering::Relaxed) {
+        // What is made of tables has been counted with them.
+        let is_table = matches!(relation, TableFactor::Table { .. });
+        if !is_table || watch.passing.swap(false, Ordering::Relaxed) {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         }
         // It comes back here first, and then goes on to the engine.
         watch.passing.store(true, Ordering::Relaxed);
         let plan = context.plan(relation)?;
         let more = plan.schema().fields().len();
-        if watch.columns.fetch_add(more, Ordering::Relaxed) + more > COLUMNS_MAX {
+        let before = watch.columns.fetch_add(more, Ordering::Relaxed);
+        // A single table can be asked, however many it has.
+        if before > 0 && before + more > COLUMNS_MAX {
             return plan_err!(
                 "the statement is too large: its tables, each counted as often as it is read, have more columns than {COLUMNS_MAX}"
             );

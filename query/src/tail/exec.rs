@@ -61,7 +61,8 @@ impl TailExec {
         looked: &Arc<Looked>,
     ) -> Self {
         let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-        looked.offered.fetch_add(rows as u64, Ordering::Relaxed);
+        // The same of each plan, and a query may be planned more than once.
+        looked.offered.store(rows as u64, Ordering::Relaxed);
         let share = rows.div_ceil(partitions.max(1)).max(1);
         let mut shares = vec![Vec::new()];
         let mut taken = 0;

@@ -15,6 +15,8 @@ mod hostile;
 #[cfg(test)]
 mod large;
 #[cfg(test)]
+mod pace;
+#[cfg(test)]
 mod peak;
 #[cfg(test)]
 mod printing;
