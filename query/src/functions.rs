@@ -15,6 +15,7 @@ mod sizes;
 pub(crate) use literals::BoundedLiterals;
 pub(crate) use replacement::BoundedFunctions;
 
+use crate::carried::Carried;
 use crate::pace::Pace;
 use arrow::array::Array;
 use arrow::compute::concat;

@@ -6,24 +6,18 @@
 //!
 //! What this does not count: a frame that is bounded by values (`range between interval '1 day' preceding …`), since nobody knows how many rows lie in it.
 
+use crate::passing::{Onlooker, Passing};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result;
+use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{WindowFrame, WindowFrameBound, WindowFrameUnits};
-use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::window::{StandardWindowExpr, WindowExpr};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
-use datafusion::physical_plan::{
-    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties,
-    ReplaceChildrenOptions,
-};
-use futures::StreamExt;
-use std::fmt;
+use datafusion::physical_plan::{ChildrenPropertiesMode, ExecutionPlan, ReplaceChildrenOptions};
 use std::sync::{Arc, OnceLock};
 
 /// Frames of up to so many rows are not counted: some batches more or less.
@@ -39,7 +33,7 @@ pub(crate) fn counted(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionP
         let Some((held, input)) = held.zip(step.children().first().map(|&input| Arc::clone(input))) else {
             return Ok(Transformed::no(step));
         };
-        let input = Arc::new(Counted { input, held, reservation: OnceLock::new() });
+        let input = Arc::new(Passing::above(input, Counted { held, reservation: OnceLock::new() }));
         let alike = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Keep);
         Ok(Transformed::yes(step.replace_children(vec![input], alike)?))
     });
@@ -92,68 +86,32 @@ fn bound(bound: &WindowFrameBound) -> u64 {
     }
 }
 
-/// Hands on what its input gives, and counts it as held until the query ends.
+/// Counts what passes as held until the query ends.
 #[derive(Debug)]
 struct Counted {
-    input: Arc<dyn ExecutionPlan>,
     held: Held,
     /// Of all partitions together, from the first that begins.
     reservation: OnceLock<Arc<MemoryReservation>>,
 }
 
-impl ExecutionPlan for Counted {
-    fn name(&self) -> &'static str {
-        "CountedExec"
+impl Onlooker for Counted {
+    const NAME: &'static str = "CountedExec";
+
+    fn anew(&self) -> Self {
+        Self { held: self.held, reservation: OnceLock::new() }
     }
 
-    fn properties(&self) -> &Arc<PlanProperties> {
-        self.input.properties()
-    }
-
-    fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true]
-    }
-
-    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
-        vec![false]
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
-    }
-
-    fn apply_expressions(
+    fn look(
         &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn with_new_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let input = children.into_iter().next().unwrap_or_else(|| Arc::clone(&self.input));
-        Ok(Arc::new(Self { input, held: self.held, reservation: OnceLock::new() }))
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let input = self.input.execute(partition, Arc::clone(&context))?;
+        context: &TaskContext,
+    ) -> impl FnMut(RecordBatch) -> Result<Vec<RecordBatch>> + Send + 'static {
         let register = || Arc::new(MemoryConsumer::new("window functions").register(context.memory_pool()));
         let reservation = Arc::clone(self.reservation.get_or_init(register));
         let mut tally = Tally { held: self.held, rows: 0, bytes: 0, reserved: 0 };
-        let counted = input.map(move |batch| {
-            let batch = batch?;
+        move |batch| {
             reservation.try_grow(tally.take(batch.num_rows(), bytes_in(&batch)))?;
-            Ok(batch)
-        });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), counted)))
-    }
-}
-
-impl DisplayAs for Counted {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+            Ok(vec![batch])
+        }
     }
 }
 

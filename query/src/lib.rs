@@ -5,6 +5,7 @@
 //! It only reads: nothing here changes a table, a file or a setting.
 
 mod answer;
+mod carried;
 mod catalog;
 mod deadline;
 mod definitions;
@@ -16,6 +17,7 @@ mod holding;
 mod interruption;
 mod limits;
 mod pace;
+mod passing;
 mod planning;
 mod print;
 pub mod report;

@@ -20,10 +20,7 @@ mod width;
 
 pub(crate) use attempts::{Attempts, Current};
 
-use datafusion::common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
-use datafusion::common::{Result, plan_err};
-use std::any::Any;
-use std::sync::Arc;
+use crate::carried::Carried;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Under what name their room is reserved: an error names it.
@@ -57,7 +54,7 @@ const OPEN: usize = 0;
 /// Rows have been given away. Every other number is that of rows with which it is to begin again.
 const SETTLED: usize = usize::MAX;
 
-/// One attempt at a query.
+/// One attempt at a query. Functions and plans find it in the settings; there is none while a plan is made.
 #[derive(Debug)]
 pub(crate) struct Pace {
     /// Rows of a batch.
@@ -72,11 +69,6 @@ pub(crate) struct Pace {
 impl Pace {
     fn new(rows: usize, share: usize) -> Self {
         Self { rows, share, calls: AtomicUsize::new(1), stands: AtomicUsize::new(OPEN) }
-    }
-
-    /// The attempt that a function or a plan with these settings belongs to. None while a plan is made.
-    pub(crate) fn of(config: &ConfigOptions) -> Option<&Arc<Self>> {
-        config.extensions.get::<Paced>().map(|paced| &paced.0)
     }
 
     /// Asks for batches so small that what takes so many bytes now fits. True: this attempt is over, and whoever works on it is to fail. False: it must go on
@@ -126,34 +118,8 @@ impl Pace {
     }
 }
 
-/// Carries the attempt through the engine's settings, the one thing that it hands to every function.
-#[derive(Debug, Clone)]
-struct Paced(Arc<Pace>);
-
-impl ConfigExtension for Paced {
-    const PREFIX: &'static str = "millstream_pace";
-}
-
-impl ExtensionOptions for Paced {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn as_any_mut(&mut self) -> &mut dyn Any {
-        self
-    }
-
-    fn cloned(&self) -> Box<dyn ExtensionOptions> {
-        Box::new(self.clone())
-    }
-
-    fn set(&mut self, key: &str, _: &str) -> Result<()> {
-        plan_err!("{key} is no setting")
-    }
-
-    fn entries(&self) -> Vec<ConfigEntry> {
-        Vec::new()
-    }
+impl Carried for Pace {
+    const NAME: &'static str = "millstream_pace";
 }
 
 #[cfg(test)]

@@ -2,9 +2,10 @@
 //!
 //! It is planned anew each time over the same versions of its tables, within the time and the memory of the one query.
 
+use super::Pace;
 use super::gauge::gauged;
 use super::weight::Weight;
-use super::{Pace, Paced};
+use crate::carried::Carried;
 use crate::deadline::Deadline;
 use crate::holding::counted;
 use crate::interruption::interruptible;
@@ -93,7 +94,7 @@ impl Attempts {
         let mut state = self.state.clone();
         let config = state.config().clone().with_batch_size(rows);
         *state.config_mut() = config;
-        state.config_mut().options_mut().extensions.insert(Paced(Arc::clone(&pace)));
+        Arc::clone(&pace).put(state.config_mut().options_mut());
         // The moment at which the query began stays as it is.
         let options = Arc::clone(state.config().options());
         state.execution_props_mut().config_options = Some(options);

@@ -7,28 +7,22 @@ use super::weight::Weight;
 use super::width::{is_narrow, longest, widest};
 use super::{LARGE_VALUES, Pace};
 use crate::holding;
+use crate::passing::{Onlooker, Passing};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::exec_datafusion_err;
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result;
+use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
 use datafusion::physical_plan::scalar_subquery::ScalarSubqueryExec;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::union::{InterleaveExec, UnionExec};
 use datafusion::physical_plan::unnest::UnnestExec;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
-use datafusion::physical_plan::{
-    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties,
-    ReplaceChildrenOptions,
-};
-use futures::{StreamExt, stream};
-use std::fmt;
+use datafusion::physical_plan::{ChildrenPropertiesMode, ExecutionPlan, ReplaceChildrenOptions};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -46,7 +40,8 @@ pub(super) fn gauged(
         }
         let sum = Arc::new(Sum::new(pace, pool, Meets::Once { copies: 1 }, 1));
         let properties = Arc::clone(step.properties());
-        let gauge = Gauge { input: footers_read(step, &sum), properties, sum, place: 0 };
+        let gauge = Passing::above(footers_read(step, &sum), Gauge { sum, place: 0 });
+        let gauge = gauge.with_properties(properties);
         Ok(Transformed::yes(Arc::new(gauge) as Arc<dyn ExecutionPlan>))
     });
     plan.map(|plan| plan.data)
@@ -88,9 +83,8 @@ fn with_inputs_gauged(
             return Arc::clone(input);
         }
         // One look is enough, the sterner.
-        let input = input.downcast_ref::<Gauge>().map_or(input, |gauge| &gauge.input);
-        let (input, properties) = (Arc::clone(input), Arc::clone(input.properties()));
-        Arc::new(Gauge { input, properties, sum: Arc::clone(&sum), place }) as _
+        let input = input.downcast_ref::<Passing<Gauge>>().map_or(input, |gauge| &gauge.input);
+        Arc::new(Passing::above(Arc::clone(input), Gauge { sum: Arc::clone(&sum), place })) as _
     };
     let inputs = step.children().into_iter().enumerate().map(gauge).collect();
     let alike = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Keep);
@@ -210,82 +204,36 @@ impl Sum {
     }
 }
 
-/// Hands on what its input gives, in no larger batches than the query has.
+/// Looks at one input of a step.
 #[derive(Debug)]
 struct Gauge {
-    input: Arc<dyn ExecutionPlan>,
-    /// Those of what it was put above: the same, and so nothing is worked out anew for what lies above it.
-    properties: Arc<PlanProperties>,
     sum: Arc<Sum>,
     /// Which input of the step this is.
     place: usize,
 }
 
-impl ExecutionPlan for Gauge {
-    fn name(&self) -> &'static str {
-        "GaugeExec"
+impl Onlooker for Gauge {
+    const NAME: &'static str = "GaugeExec";
+
+    fn anew(&self) -> Self {
+        Self { sum: Arc::clone(&self.sum), place: self.place }
     }
 
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
-    }
-
-    fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true]
-    }
-
-    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
-        vec![false]
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
-    }
-
-    fn apply_expressions(
-        &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn with_new_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let input = children.into_iter().next().unwrap_or_else(|| Arc::clone(&self.input));
-        let properties = Arc::clone(input.properties());
-        Ok(Arc::new(Self { input, properties, sum: Arc::clone(&self.sum), place: self.place }))
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let input = self.input.execute(partition, context)?;
-        let (sum, place) = (Arc::clone(&self.sum), self.place);
+    fn look(&self, _: &TaskContext) -> impl FnMut(RecordBatch) -> Result<Vec<RecordBatch>> + Send + 'static {
+        let Self { sum, place } = self.anew();
         let mut recent = Recent::default();
-        let rows = sum.pace.rows;
-        let looked_at = input.map(move |batch| {
-            let batch = batch?;
+        move |batch| {
             sum.take(place, &batch, &mut recent)?;
-            Ok(batch)
-        });
-        let cut = looked_at.flat_map(move |batch| stream::iter(pieces(batch, rows)));
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), cut)))
+            Ok(pieces(batch, sum.pace.rows))
+        }
     }
 }
 
 /// The batch in pieces of no more rows than that.
-fn pieces(batch: Result<RecordBatch>, rows: usize) -> Vec<Result<RecordBatch>> {
-    match batch {
-        Ok(batch) if batch.num_rows() > rows => {
-            let all = batch.num_rows();
-            (0..all).step_by(rows).map(|at| Ok(batch.slice(at, rows.min(all - at)))).collect()
-        }
-        whole => vec![whole],
+fn pieces(batch: RecordBatch, rows: usize) -> Vec<RecordBatch> {
+    let all = batch.num_rows();
+    if all <= rows {
+        return vec![batch];
     }
-}
-
-impl DisplayAs for Gauge {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
+    (0..all).step_by(rows).map(|at| batch.slice(at, rows.min(all - at))).collect()
 }

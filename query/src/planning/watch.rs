@@ -3,8 +3,9 @@
 //! A planner cannot be ended from outside: it looks at the deadline itself, at each table while the statement is read, and before each rule works on a step of the plan.
 //! Between those looks lies work that grows with the square of the columns that a `*` stands for, so their number has a limit.
 
+use crate::carried::Carried;
 use crate::deadline::Deadline;
-use datafusion::common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Result, plan_err};
 use datafusion::execution::SessionStateBuilder;
@@ -20,7 +21,6 @@ use datafusion::physical_optimizer::{PhysicalOptimizerContext, PhysicalOptimizer
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::union::UnionExec;
 use sqlparser::ast::TableFactor;
-use std::any::Any;
 use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -50,7 +50,7 @@ pub(crate) fn watched(builder: SessionStateBuilder) -> SessionStateBuilder {
 pub(crate) fn watch(state: &mut SessionState, deadline: &Deadline) {
     let watch =
         Watch { deadline: deadline.clone(), columns: AtomicUsize::new(0), passing: AtomicBool::new(false) };
-    state.config_mut().options_mut().extensions.insert(Shared(Arc::new(watch)));
+    Arc::new(watch).put(state.config_mut().options_mut());
 }
 
 /// What is known of the planning of one query.
@@ -63,38 +63,12 @@ struct Watch {
     passing: AtomicBool,
 }
 
-/// Carries it through the engine's settings.
-#[derive(Debug, Clone)]
-struct Shared(Arc<Watch>);
-
-impl ConfigExtension for Shared {
-    const PREFIX: &'static str = "millstream_watch";
-}
-
-impl ExtensionOptions for Shared {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn as_any_mut(&mut self) -> &mut dyn Any {
-        self
-    }
-
-    fn cloned(&self) -> Box<dyn ExtensionOptions> {
-        Box::new(self.clone())
-    }
-
-    fn set(&mut self, key: &str, _: &str) -> Result<()> {
-        plan_err!("{key} is no setting")
-    }
-
-    fn entries(&self) -> Vec<ConfigEntry> {
-        Vec::new()
-    }
+impl Carried for Watch {
+    const NAME: &'static str = "millstream_watch";
 }
 
 fn check(config: &ConfigOptions) -> Result<()> {
-    config.extensions.get::<Shared>().map_or(Ok(()), |watch| watch.0.deadline.check(Instant::now()))
+    Watch::of(config).map_or(Ok(()), |watch| watch.deadline.check(Instant::now()))
 }
 
 /// A rule of the engine's that works only while there is time.
@@ -203,7 +177,7 @@ impl RelationPlanner for Relations {
         context: &mut dyn RelationPlannerContext,
     ) -> Result<RelationPlanning> {
         let options = context.context_provider().options();
-        let Some(Shared(watch)) = options.extensions.get::<Shared>().cloned() else {
+        let Some(watch) = Watch::of(options).cloned() else {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };
         watch.deadline.check(Instant::now())?;

@@ -233,6 +233,7 @@ async fn a_partition_that_a_client_does_not_fetch_goes_to_another_and_its_others
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_record_is_lost_or_doubled_however_often_clients_change() {
     const RECORDS: usize = 3_000;
+    const OFTEN: usize = 4;
     let test = "no_record_is_lost_or_doubled_however_often_clients_change";
     let Some(services) = services(test) else { return };
     let seed =
@@ -253,35 +254,38 @@ async fn no_record_is_lost_or_doubled_however_often_clients_change() {
         let records = (begin..begin + 20).map(numbered).collect();
         within(within(log.append(&topic, records)).await.unwrap()).await.unwrap();
     }
-    let mut reader = log.reader(&first(&topic), Offset::ZERO).await.unwrap();
-    let (mut read, mut dropped, mut changed) = (0, 0, 0);
+    let (mut dropped, mut changed) = (0, 0);
     let begin = Instant::now();
-    while read < RECORDS {
-        assert!(begin.elapsed() < PATIENCE, "{read} read, MILLSTREAM_SEED={seed}");
-        if random.u8(..) < 20 {
-            changed += log.0.fetchers.strand();
-            // The client's thread hears of it, and reads on meanwhile.
-            tokio::time::sleep(LOOK * 6).await;
-        }
-        let limit = ReadLimit { records: random.usize(1..30), bytes: random.usize(1..2_000) };
-        let soon = Duration::from_micros(random.u64(..20_000));
-        let Ok(records) = tokio::time::timeout(soon, reader.next(limit)).await else {
-            dropped += 1;
-            continue;
-        };
-        for stored in records.unwrap() {
-            assert_eq!(
-                (stored.offset.0, &stored.record.value[..]),
-                (read as i64, read.to_string().as_bytes()),
-                "MILLSTREAM_SEED={seed}"
-            );
-            read += 1;
+    // Chance may spare one pass through all of it, not many.
+    while dropped < OFTEN || changed < OFTEN {
+        let mut reader = log.reader(&first(&topic), Offset::ZERO).await.unwrap();
+        let mut read = 0;
+        while read < RECORDS {
+            let so_far =
+                || format!("{read} read, {changed} changed, {dropped} dropped, MILLSTREAM_SEED={seed}");
+            assert!(begin.elapsed() < PATIENCE, "{}", so_far());
+            if random.u8(..) < 20 {
+                changed += log.0.fetchers.strand();
+                // The client's thread hears of it, and reads on meanwhile.
+                tokio::time::sleep(LOOK * 6).await;
+            }
+            let limit = ReadLimit { records: random.usize(1..30), bytes: random.usize(1..2_000) };
+            let soon = Duration::from_micros(random.u64(..20_000));
+            let Ok(records) = tokio::time::timeout(soon, reader.next(limit)).await else {
+                dropped += 1;
+                continue;
+            };
+            for stored in records.unwrap() {
+                let (offset, value) = (stored.offset.0, &stored.record.value[..]);
+                assert_eq!(
+                    (offset, value),
+                    (read as i64, read.to_string().as_bytes()),
+                    "MILLSTREAM_SEED={seed}"
+                );
+                read += 1;
+            }
         }
     }
-    assert!(
-        changed > 3 && dropped > 3,
-        "{changed} clients changed, {dropped} calls dropped, MILLSTREAM_SEED={seed}"
-    );
 }
 
 async fn values(reader: &mut Box<dyn LogReader>, count: usize) -> Vec<String> {
