@@ -89,6 +89,8 @@ pub trait Membership: Send + Debug {
 pub struct Share {
     /// All partitions that the member has now, sorted.
     pub partitions: Vec<TopicPartition>,
+    /// Whether the members have agreed on it. If not, this member was taken for dead: whose the partitions are that it lost, its own again perhaps, is said by the next share.
+    pub is_agreed: bool,
     /// Dropped with the share: so the other side hears of it.
     _release: Option<oneshot::Sender<Infallible>>,
 }
@@ -97,14 +99,20 @@ impl Share {
     /// A share whose holder has nothing to give up.
     #[must_use]
     pub fn new(partitions: Vec<TopicPartition>) -> Self {
-        Self { partitions, _release: None }
+        Self { partitions, is_agreed: true, _release: None }
+    }
+
+    /// What is left to a member that was taken for dead.
+    #[must_use]
+    pub fn left(partitions: Vec<TopicPartition>) -> Self {
+        Self { is_agreed: false, ..Self::new(partitions) }
     }
 
     /// A share whose holder has something to give up, and what ends when the share is dropped.
     #[must_use]
     pub fn releasing(partitions: Vec<TopicPartition>) -> (Self, Released) {
         let (release, released) = oneshot::channel();
-        (Self { partitions, _release: Some(release) }, Released(released))
+        (Self { _release: Some(release), ..Self::new(partitions) }, Released(released))
     }
 }
 

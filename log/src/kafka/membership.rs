@@ -60,9 +60,20 @@ struct View {
     /// Rises with each share; 0 is none yet.
     number: u64,
     partitions: BTreeSet<i32>,
-    /// Whether others wait for what is not in it any more.
-    gives_up: bool,
+    cause: Cause,
     failure: Option<LogError>,
+}
+
+/// How a share came about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Cause {
+    /// The group has dealt it so.
+    #[default]
+    Dealt,
+    /// The group has, and others wait for what is not in it any more.
+    GivesUp,
+    /// The group knows this member no longer: it joins again by itself, and the next share is dealt.
+    Lost,
 }
 
 /// How far partitions are committed, as far as it was not told yet. Written by the member, emptied by the thread.
@@ -212,7 +223,7 @@ impl Membership for Member {
     async fn next(&mut self) -> Result<Share, LogError> {
         let seen = self.seen;
         let changed = self.shares.wait_for(|view| view.number != seen || view.failure.is_some()).await;
-        let View { number, partitions, gives_up, failure } = match changed {
+        let View { number, partitions, cause, failure } = match changed {
             Ok(view) => view.clone(),
             Err(_) => return Err(LogError::Closed),
         };
@@ -222,13 +233,16 @@ impl Membership for Member {
         let partition = |number| TopicPartition { topic: self.topic.clone(), partition: Partition(number) };
         let partitions = partitions.into_iter().map(partition).collect();
         self.seen = number;
-        if !gives_up {
-            return Ok(Share::new(partitions));
-        }
-        let (share, released) = Share::releasing(partitions);
-        // The thread has ended only if it failed, and the next call says so.
-        drop(self.released.send((number, released)));
-        Ok(share)
+        Ok(match cause {
+            Cause::Dealt => Share::new(partitions),
+            Cause::Lost => Share::left(partitions),
+            Cause::GivesUp => {
+                let (share, released) = Share::releasing(partitions);
+                // The thread has ended only if it failed, and the next call says so.
+                drop(self.released.send((number, released)));
+                share
+            }
+        })
     }
 
     fn committed(&mut self, partition: &TopicPartition, next: Offset) {
@@ -262,34 +276,36 @@ impl Seat {
         match wish {
             Wish::Took(taken) => {
                 partitions.extend(taken);
-                self.publish(partitions, false);
+                self.publish(partitions, Cause::Dealt);
             }
             Wish::GiveUp(given) => {
                 partitions.retain(|partition| !given.contains(partition));
-                let share = self.publish(partitions, true);
+                let share = self.publish(partitions, Cause::GivesUp);
                 let until = Instant::now() + self.settings.release_timeout;
                 // The group asks for more only when it has waited long enough for the former.
                 self.give_up();
                 self.withheld = Some(Withheld { partitions: given, share, released: None, until });
             }
             Wish::Lost(lost) => {
-                tracing::warn!(topic = %self.topic, ?lost, "this member was taken for dead, and others have its partitions");
+                tracing::warn!(topic = %self.topic, ?lost, "this member was taken for dead, and others may have its partitions; it joins again");
                 self.withheld = None;
                 partitions.retain(|partition| !lost.contains(partition));
-                self.publish(partitions, false);
+                self.publish(partitions, Cause::Lost);
             }
         }
     }
 
     /// Publishes a share, if it is another one than before; returns its number.
-    fn publish(&self, partitions: BTreeSet<i32>, gives_up: bool) -> u64 {
+    fn publish(&self, partitions: BTreeSet<i32>, cause: Cause) -> u64 {
         self.shares.send_if_modified(|view| {
-            if view.number > 0 && view.partitions == partitions {
+            let is_news =
+                view.partitions != partitions || (view.cause == Cause::Lost) != (cause == Cause::Lost);
+            if view.number > 0 && !is_news {
                 return false;
             }
             view.number += 1;
             view.partitions = partitions;
-            view.gives_up = gives_up;
+            view.cause = cause;
             true
         });
         self.shares.borrow().number

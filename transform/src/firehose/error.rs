@@ -3,7 +3,7 @@
 use millstream_lake::LakeError;
 use millstream_log::LogError;
 use millstream_model::fault::Fault;
-use millstream_model::name::{Offset, Partition, TopicPartition};
+use millstream_model::name::{LogTopic, Offset, Partition, TopicPartition};
 use millstream_readings::{SchemaError, TransformError};
 use std::time::Duration;
 use thiserror::Error;
@@ -171,6 +171,16 @@ pub enum FirehoseError {
         #[source]
         source: Box<FirehoseError>,
     },
+    /// It was told to stop, and did not learn from its group whether any of the log is its own to commit.
+    #[error(
+        "the group that shares out {topic} did not agree within {waited:?} on who reads what; nothing is lost: what the log still holds is committed by others, or at the next start"
+    )]
+    NoShare {
+        /// The topic.
+        topic: LogTopic,
+        /// How long it was waited for.
+        waited: Duration,
+    },
     /// The lake.
     #[error("the table's storage failed")]
     Lake(#[from] LakeError),
@@ -200,6 +210,7 @@ impl FirehoseError {
             | Self::Decision(_)
             | Self::Columns { .. }
             | Self::Undrained { .. }
+            | Self::NoShare { .. }
             | Self::Definition { .. } => Fault::Stop,
         }
     }

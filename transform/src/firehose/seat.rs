@@ -12,9 +12,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long a worker that was told to stop before it had a share waits for one. Longer than a group takes to settle; then what the log holds is the others', or the
-/// next start's.
-const SHARE_PATIENCE: Duration = Duration::from_secs(15);
+/// How long a worker that was told to stop while its group had not agreed on the shares waits for its own. Longer than a group takes for it, also where it has to wait until a
+/// member is taken for dead (10 s by default).
+const SHARE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long after its start a worker may accept what is missing of the log: longer than a group takes to deal its partitions out. Whatever is found later has
 /// happened since, and nobody has seen it who could have accepted it.
@@ -26,6 +26,8 @@ pub(crate) struct Seat {
     membership: Option<Box<dyn Membership>>,
     /// `None`: no share was given yet.
     partitions: Option<Vec<TopicPartition>>,
+    /// Whether the group has agreed that these are its partitions, and no others.
+    is_agreed: bool,
     /// The next share, while the worker still commits what it read of the former one.
     held: Option<Share>,
     /// What was claimed before, in this run.
@@ -39,13 +41,14 @@ impl Seat {
         Self {
             membership: None,
             partitions: None,
+            is_agreed: false,
             held: None,
             claimed: BTreeSet::new(),
             began: Instant::now(),
         }
     }
 
-    /// The partitions to claim. Joins if need be, and waits while the share is empty; `None`: it was told to stop and has nothing to drain.
+    /// The partitions to claim. Joins if need be, and waits while the share is empty; `None`: it was told to stop, and all partitions are others'.
     ///
     /// Nothing of a former share may be in use any more: its buffer is committed or dropped.
     pub(crate) async fn partitions(
@@ -55,12 +58,18 @@ impl Seat {
         if self.membership.is_none() {
             let topic = work.duty.topic();
             let joined = work.keep_trying("join", || work.log.join(&topic, &work.settings.group)).await?;
-            (self.membership, self.partitions) = (Some(joined), None);
+            (self.membership, self.partitions, self.is_agreed) = (Some(joined), None, false);
         }
         // What has changed meanwhile is better known before a claim than after it.
         while let Some(share) = self.next().now_or_never() {
             self.take(work, share?);
         }
+        let waited_in_vain = async {
+            work.shutdown.cancelled().await;
+            // What the log holds may be its own to drain.
+            tokio::time::sleep(SHARE_PATIENCE).await;
+        };
+        let mut waited_in_vain = std::pin::pin!(waited_in_vain);
         loop {
             match &self.partitions {
                 Some(partitions) if !partitions.is_empty() => return Ok(Some(partitions.clone())),
@@ -70,24 +79,13 @@ impl Seat {
                 }),
                 None => {}
             }
-            let unassigned = self.partitions.is_none();
-            let told_to_stop = async {
-                work.shutdown.cancelled().await;
-                if unassigned {
-                    tokio::time::sleep(SHARE_PATIENCE).await;
-                }
-            };
+            let is_agreed = self.is_agreed;
             tokio::select! {
                 biased;
                 share = self.next() => self.take(work, share?),
-                () = told_to_stop => {
-                    if unassigned {
-                        tracing::warn!(
-                            table = work.duty.table(),
-                            "no partition was assigned before the stop; what the log holds is committed by others, or at the next start"
-                        );
-                    }
-                    return Ok(None);
+                () = work.shutdown.cancelled(), if is_agreed => return Ok(None),
+                () = &mut waited_in_vain => {
+                    return Err(FirehoseError::NoShare { topic: work.duty.topic(), waited: SHARE_PATIENCE });
                 }
             }
         }
@@ -118,6 +116,7 @@ impl Seat {
     /// Takes a share over; what was given up is free for others from now on.
     fn take(&mut self, work: &Work, share: Share) {
         let partitions = share.partitions.clone();
+        self.is_agreed = share.is_agreed;
         drop(share);
         if self.partitions.is_some() {
             let numbers: Vec<i32> = partitions.iter().map(|partition| partition.partition.0).collect();

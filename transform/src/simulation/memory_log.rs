@@ -161,6 +161,9 @@ impl Log for MemoryLog {
     }
 }
 
+/// Dealt in place of partitions: the group knows the member no longer, and has not dealt again.
+pub(crate) const TAKEN_FOR_DEAD: i32 = -1;
+
 /// Has what it is dealt, whatever others have.
 #[derive(Debug)]
 struct Member {
@@ -178,7 +181,8 @@ impl Membership for Member {
         self.first = false;
         let dealt = self.dealt.borrow_and_update();
         let share = self.all.iter().filter(|owned| dealt.contains(&owned.partition.0));
-        Ok(Share::new(share.cloned().collect()))
+        let share = share.cloned().collect();
+        Ok(if dealt.contains(&TAKEN_FOR_DEAD) { Share::left(share) } else { Share::new(share) })
     }
 
     fn committed(&mut self, _partition: &TopicPartition, _next: Offset) {}

@@ -44,6 +44,20 @@ fn a_member_that_leaves_gives_up_what_its_holder_has_not_let_go() {
 }
 
 #[tokio::test]
+async fn who_was_taken_for_dead_hears_so_and_then_what_it_is_dealt_be_it_nothing() {
+    let (mut member, mut seat) = seat();
+    let mut share = async |seat: &mut Seat, wish| {
+        seat.grant(wish);
+        let share = tokio::time::timeout(Duration::from_secs(60), member.next()).await.unwrap().unwrap();
+        (share.partitions.len(), share.is_agreed)
+    };
+    assert_eq!(share(&mut seat, Wish::Took(vec![0, 1])).await, (2, true));
+    assert_eq!(share(&mut seat, Wish::Lost(vec![0, 1])).await, (0, false));
+    assert_eq!(share(&mut seat, Wish::Took(vec![])).await, (0, true));
+    assert_eq!(share(&mut seat, Wish::Took(vec![1])).await, (1, true));
+}
+
+#[tokio::test]
 async fn a_member_that_lost_all_brokers_hears_of_it() {
     let (mut member, mut seat) = seat();
     seat.consumer.context().voice.strand();

@@ -1,13 +1,13 @@
 //! Workers that share a log topic out: each commits its own part, and whoever comes next finishes what any of them left.
 
 use super::{assert_right, claim, drain, read, stopped, table, work};
-use crate::firehose::Closed;
 use crate::firehose::commit::flush;
 use crate::firehose::ledger::last_decisions;
 use crate::firehose::status::{InFlight, Phase, Status};
 use crate::firehose::work::{Step, Work};
+use crate::firehose::{Closed, FirehoseError};
 use crate::simulation::crash::CrashStore;
-use crate::simulation::memory_log::MemoryLog;
+use crate::simulation::memory_log::{MemoryLog, TAKEN_FOR_DEAD};
 use crate::simulation::world::{Fate, World, origins, stream};
 use millstream_lake::Bucket;
 use millstream_lake::ledger::Decision;
@@ -220,6 +220,37 @@ async fn a_worker_without_partitions_ends_when_it_is_told_to() {
     stop.cancel();
     tasks.join_next().await.unwrap().unwrap().unwrap();
     assert_eq!(seen.borrow().phase, Phase::Drained);
+}
+
+/// A Kafka that stood still for a while takes its members for dead, and goes on before they have joined again: what the log holds is theirs all the same.
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_was_taken_for_dead_drains_what_it_is_dealt_after_the_stop() {
+    let (mut world, devices) = three(46).await;
+    let stop = CancellationToken::new();
+    let (work, deal, mut seen) = dealt(&world, world.ingestion(), stop.clone(), &[0]);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(work.run());
+    seen.wait_for(|status| status.phase == Phase::Running).await.unwrap();
+    deal.send_replace(vec![TAKEN_FOR_DEAD]);
+    seen.wait_for(|status| status.phase == Phase::Standby).await.unwrap();
+    world.send(&devices[0], r#"{"a":1}"#, 0, Fate::Readings(1)).await;
+    stop.cancel();
+    // As long as a group waits for a member that is gone.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(tasks.try_join_next().is_none(), "{:?}", seen.borrow().phase);
+    deal.send_replace(vec![0]);
+    tasks.join_next().await.unwrap().unwrap().unwrap();
+    assert_eq!(seen.borrow().phase, Phase::Drained);
+    assert_right(&world, "drained").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_never_learns_its_share_does_not_say_that_it_has_drained() {
+    let (world, _) = three(47).await;
+    let (work, _deal, seen) = dealt(&world, world.ingestion(), stopped(), &[TAKEN_FOR_DEAD]);
+    let error = work.run().await.unwrap_err();
+    assert!(matches!(error, FirehoseError::NoShare { .. }), "{error:?}");
+    assert_eq!(seen.borrow().phase, Phase::Failed);
 }
 
 /// The lag is seen to grow while the store takes nothing.
