@@ -7,6 +7,7 @@
 mod backoff;
 pub mod firehose;
 pub mod janitor;
+mod patience;
 pub mod processor;
 #[cfg(test)]
 mod simulation;

@@ -4,6 +4,7 @@ use super::Settings;
 use super::error::FirehoseError;
 use super::status::{Phase, Status};
 use crate::backoff::{Backoff, chain};
+use crate::patience::patiently;
 use chrono::Utc;
 use millstream_lake::Bucket;
 use millstream_log::Log;
@@ -166,13 +167,7 @@ impl Work {
 
     /// Waits for a step, and says so whenever it has had no answer for a while: a store that hangs fails only after minutes.
     async fn patiently<T>(&self, step: &'static str, attempt: impl Future<Output = T>) -> T {
-        let mut attempt = std::pin::pin!(attempt);
-        let mut waited = Duration::ZERO;
-        loop {
-            match tokio::time::timeout(PATIENCE, attempt.as_mut()).await {
-                Ok(done) => return done,
-                Err(_elapsed) => waited += PATIENCE,
-            }
+        let say = |waited: Duration| {
             let text = format!("{step}: no answer for {} s", waited.as_secs());
             tracing::warn!(
                 table = self.duty.table(),
@@ -184,7 +179,8 @@ impl Work {
                 status.incidents.errors += 1;
                 (status.phase, status.last_error) = (Phase::Retrying, Some(text));
             });
-        }
+        };
+        patiently(PATIENCE, attempt, say).await
     }
 
     /// Says what failed and waits before the next attempt; shutdown ends a wait that began before it.

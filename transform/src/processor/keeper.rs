@@ -8,6 +8,7 @@ use super::status::ReportPhase;
 use super::tables::Tables;
 use super::{Report, Works, refresh_once};
 use crate::backoff::{Backoff, chain};
+use crate::patience::patiently;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -17,6 +18,9 @@ use tokio_util::sync::CancellationToken;
 /// After it was recomputed a report rests so many times as long as that took. A whole computation may take minutes, and commits come each minute: it must leave the cores to
 /// the others, the gateway of a small machine among them.
 const RESTS: u32 = 3;
+
+/// A look that takes longer is told of: it may be a large computation, or a store that gives no answer.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A shorter rest is not worth a timer.
 const REST_MIN: Duration = Duration::from_millis(500);
@@ -108,7 +112,12 @@ impl Memory {
             Ok(_turn) => {
                 let began = Instant::now();
                 let once = refresh_once(Arc::clone(works), report.clone(), tables, Thoroughness::Needed);
-                let refreshed = self.attempts.run(works.settings.compute_max, once).await;
+                let say = |waited: Duration| {
+                    let (report, waited_s) = (report.name.as_str(), waited.as_secs());
+                    tracing::info!(report, waited_s, "a report is still worked on");
+                };
+                let once = self.attempts.run(works.settings.compute_max, once);
+                let refreshed = patiently(PATIENCE, once, say).await;
                 (refreshed, began.elapsed())
             }
             Err(_) => return None,
