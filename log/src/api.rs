@@ -89,8 +89,9 @@ pub trait Membership: Send + Debug {
 pub struct Share {
     /// All partitions that the member has now, sorted.
     pub partitions: Vec<TopicPartition>,
-    /// Whether the members have agreed on it. If not, this member was taken for dead: whose the partitions are that it lost, its own again perhaps, is said by the next share.
-    pub is_agreed: bool,
+    /// Whether the group has dealt it. If not, the group has ceased to count this member in, and it has no partition: whose those are that it lost, its own again perhaps, is
+    /// known with the next share. Of a share that was dealt and is empty the partitions are others', or are about to be dealt once those have let go.
+    pub is_dealt: bool,
     /// Dropped with the share: so the other side hears of it.
     _release: Option<oneshot::Sender<Infallible>>,
 }
@@ -99,13 +100,13 @@ impl Share {
     /// A share whose holder has nothing to give up.
     #[must_use]
     pub fn new(partitions: Vec<TopicPartition>) -> Self {
-        Self { partitions, is_agreed: true, _release: None }
+        Self { partitions, is_dealt: true, _release: None }
     }
 
-    /// What is left to a member that was taken for dead.
+    /// Of a member that the group has ceased to count in.
     #[must_use]
-    pub fn left(partitions: Vec<TopicPartition>) -> Self {
-        Self { is_agreed: false, ..Self::new(partitions) }
+    pub fn lost() -> Self {
+        Self { is_dealt: false, ..Self::new(Vec::new()) }
     }
 
     /// A share whose holder has something to give up, and what ends when the share is dropped.

@@ -7,23 +7,17 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 /// What can be carried: one of its kind at a time.
-pub(crate) trait Carried: Debug + Send + Sync + 'static {
+pub(crate) trait Carried: Debug + Send + Sync + Sized + 'static {
     /// By what the engine tells it from others.
     const NAME: &'static str;
 
     /// Gives it to whoever works with these settings.
-    fn put(self: Arc<Self>, settings: &mut ConfigOptions)
-    where
-        Self: Sized,
-    {
+    fn put(self: Arc<Self>, settings: &mut ConfigOptions) {
         settings.extensions.insert(Carrier(self));
     }
 
     /// The one that these settings carry.
-    fn of(settings: &ConfigOptions) -> Option<&Arc<Self>>
-    where
-        Self: Sized,
-    {
+    fn of(settings: &ConfigOptions) -> Option<&Arc<Self>> {
         settings.extensions.get::<Carrier<Self>>().map(|carrier| &carrier.0)
     }
 }

@@ -72,8 +72,14 @@ enum Cause {
     Dealt,
     /// The group has, and others wait for what is not in it any more.
     GivesUp,
-    /// The group knows this member no longer: it joins again by itself, and the next share is dealt.
+    /// The group has ceased to count this member in: it was silent for too long, or the topic is gone. It joins again by itself.
     Lost,
+}
+
+impl Cause {
+    fn is_dealt(self) -> bool {
+        self != Self::Lost
+    }
 }
 
 /// How far partitions are committed, as far as it was not told yet. Written by the member, emptied by the thread.
@@ -235,7 +241,7 @@ impl Membership for Member {
         self.seen = number;
         Ok(match cause {
             Cause::Dealt => Share::new(partitions),
-            Cause::Lost => Share::left(partitions),
+            Cause::Lost => Share::lost(),
             Cause::GivesUp => {
                 let (share, released) = Share::releasing(partitions);
                 // The thread has ended only if it failed, and the next call says so.
@@ -287,10 +293,9 @@ impl Seat {
                 self.withheld = Some(Withheld { partitions: given, share, released: None, until });
             }
             Wish::Lost(lost) => {
-                tracing::warn!(topic = %self.topic, ?lost, "this member was taken for dead, and others may have its partitions; it joins again");
+                tracing::warn!(topic = %self.topic, ?lost, "the group has ceased to count this member in, and others may have its partitions; it joins again");
                 self.withheld = None;
-                partitions.retain(|partition| !lost.contains(partition));
-                self.publish(partitions, Cause::Lost);
+                self.publish(BTreeSet::new(), Cause::Lost);
             }
         }
     }
@@ -298,8 +303,7 @@ impl Seat {
     /// Publishes a share, if it is another one than before; returns its number.
     fn publish(&self, partitions: BTreeSet<i32>, cause: Cause) -> u64 {
         self.shares.send_if_modified(|view| {
-            let is_news =
-                view.partitions != partitions || (view.cause == Cause::Lost) != (cause == Cause::Lost);
+            let is_news = view.partitions != partitions || view.cause.is_dealt() != cause.is_dealt();
             if view.number > 0 && !is_news {
                 return false;
             }

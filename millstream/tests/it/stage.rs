@@ -69,6 +69,10 @@ impl Stage {
         eventually(&format!("`{}` is ready", self.name), || (self.get("/readyz").0 == 200).then_some(()));
     }
 
+    pub(crate) fn signal(&self, name: &str) {
+        self.running.signal(name);
+    }
+
     /// As a power cut would.
     pub(crate) fn kill(&mut self) {
         self.running.kill();

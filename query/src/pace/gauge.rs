@@ -205,7 +205,7 @@ impl Sum {
 }
 
 /// Looks at one input of a step.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Gauge {
     sum: Arc<Sum>,
     /// Which input of the step this is.
@@ -216,11 +216,11 @@ impl Onlooker for Gauge {
     const NAME: &'static str = "GaugeExec";
 
     fn anew(&self) -> Self {
-        Self { sum: Arc::clone(&self.sum), place: self.place }
+        self.clone()
     }
 
     fn look(&self, _: &TaskContext) -> impl FnMut(RecordBatch) -> Result<Vec<RecordBatch>> + Send + 'static {
-        let Self { sum, place } = self.anew();
+        let Self { sum, place } = self.clone();
         let mut recent = Recent::default();
         move |batch| {
             sum.take(place, &batch, &mut recent)?;

@@ -9,12 +9,16 @@ use futures::FutureExt;
 use millstream_log::{LogError, Membership, Share};
 use millstream_model::name::{Offset, Partition, TopicPartition};
 use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
-/// How long a worker that was told to stop while its group had not agreed on the shares waits for its own. Longer than a group takes for it, also where it has to wait until a
-/// member is taken for dead (10 s by default).
+/// How long a worker that was told to stop before its group has dealt it a share waits for that, in all. Longer than a group takes that has to wait for a silent member (10 s by
+/// default); not than one that waits for another member to let go of its partitions, which is about to commit what it has.
 const SHARE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often it looks meanwhile whether there is anything to drain at all.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How long after its start a worker may accept what is missing of the log: longer than a group takes to deal its partitions out. Whatever is found later has
 /// happened since, and nobody has seen it who could have accepted it.
@@ -24,31 +28,40 @@ const ACCEPT_WITHIN: Duration = Duration::from_secs(120);
 #[derive(Debug)]
 pub(crate) struct Seat {
     membership: Option<Box<dyn Membership>>,
-    /// `None`: no share was given yet.
-    partitions: Option<Vec<TopicPartition>>,
-    /// Whether the group has agreed that these are its partitions, and no others.
-    is_agreed: bool,
+    hand: Hand,
     /// The next share, while the worker still commits what it read of the former one.
     held: Option<Share>,
     /// What was claimed before, in this run.
     claimed: BTreeSet<Partition>,
     /// When this run began.
     began: Instant,
+    /// Until when it waits for a share that it may have to drain, once it was told to stop.
+    patience_ends: Arc<OnceLock<Instant>>,
+}
+
+/// What is known of a worker's share.
+#[derive(Debug)]
+enum Hand {
+    /// The group has not dealt yet.
+    New,
+    /// The group has ceased to count it in, and has not dealt again.
+    Lost,
+    Dealt(Vec<TopicPartition>),
 }
 
 impl Seat {
     pub(crate) fn new() -> Self {
         Self {
             membership: None,
-            partitions: None,
-            is_agreed: false,
+            hand: Hand::New,
             held: None,
             claimed: BTreeSet::new(),
             began: Instant::now(),
+            patience_ends: Arc::default(),
         }
     }
 
-    /// The partitions to claim. Joins if need be, and waits while the share is empty; `None`: it was told to stop, and all partitions are others'.
+    /// The partitions to claim. Joins if need be, and waits while the share is empty; `None`: it was told to stop, and has nothing to drain.
     ///
     /// Nothing of a former share may be in use any more: its buffer is committed or dropped.
     pub(crate) async fn partitions(
@@ -58,35 +71,34 @@ impl Seat {
         if self.membership.is_none() {
             let topic = work.duty.topic();
             let joined = work.keep_trying("join", || work.log.join(&topic, &work.settings.group)).await?;
-            (self.membership, self.partitions, self.is_agreed) = (Some(joined), None, false);
+            (self.membership, self.hand) = (Some(joined), Hand::New);
         }
         // What has changed meanwhile is better known before a claim than after it.
         while let Some(share) = self.next().now_or_never() {
             self.take(work, share?);
         }
-        let waited_in_vain = async {
-            work.shutdown.cancelled().await;
-            // What the log holds may be its own to drain.
-            tokio::time::sleep(SHARE_PATIENCE).await;
-        };
-        let mut waited_in_vain = std::pin::pin!(waited_in_vain);
+        let mut relieved = std::pin::pin!(relieved(work, Arc::clone(&self.patience_ends)));
         loop {
-            match &self.partitions {
-                Some(partitions) if !partitions.is_empty() => return Ok(Some(partitions.clone())),
-                Some(_) => work.report(|status| {
-                    (status.phase, status.last_error) = (Phase::Standby, None);
+            let phase = match &self.hand {
+                Hand::Dealt(partitions) if !partitions.is_empty() => return Ok(Some(partitions.clone())),
+                Hand::Dealt(_) => Some(Phase::Standby),
+                Hand::Lost => Some(Phase::Starting),
+                // What was said before is still true.
+                Hand::New => None,
+            };
+            if let Some(phase) = phase {
+                work.report(|status| {
+                    (status.phase, status.last_error) = (phase, None);
                     status.partitions.clear();
-                }),
-                None => {}
+                });
             }
-            let is_agreed = self.is_agreed;
+            let is_dealt = matches!(self.hand, Hand::Dealt(_));
             tokio::select! {
                 biased;
                 share = self.next() => self.take(work, share?),
-                () = work.shutdown.cancelled(), if is_agreed => return Ok(None),
-                () = &mut waited_in_vain => {
-                    return Err(FirehoseError::NoShare { topic: work.duty.topic(), waited: SHARE_PATIENCE });
-                }
+                // Whoever has the partitions drains them.
+                () = work.shutdown.cancelled(), if is_dealt => return Ok(None),
+                relieved = &mut relieved, if !is_dealt => return relieved.map(|()| None),
             }
         }
     }
@@ -115,15 +127,14 @@ impl Seat {
 
     /// Takes a share over; what was given up is free for others from now on.
     fn take(&mut self, work: &Work, share: Share) {
-        let partitions = share.partitions.clone();
-        self.is_agreed = share.is_agreed;
+        let hand = if share.is_dealt { Hand::Dealt(share.partitions.clone()) } else { Hand::Lost };
+        let numbers: Vec<i32> = share.partitions.iter().map(|partition| partition.partition.0).collect();
         drop(share);
-        if self.partitions.is_some() {
-            let numbers: Vec<i32> = partitions.iter().map(|partition| partition.partition.0).collect();
+        if !matches!(self.hand, Hand::New) {
             tracing::info!(table = work.duty.table(), partitions = ?numbers, "its share of the log topic changed");
             work.report(|status| status.incidents.rebalances += 1);
         }
-        self.partitions = Some(partitions);
+        self.hand = hand;
     }
 
     /// Those of the partitions that were not claimed before in this run, while it is young: what a rebalance brings later is not.
@@ -146,4 +157,25 @@ impl Seat {
             membership.committed(partition, next);
         }
     }
+}
+
+/// Waits until it was told to stop, and then until nothing waits in the log that could be its own to drain.
+async fn relieved(work: &Work, patience_ends: Arc<OnceLock<Instant>>) -> Result<(), FirehoseError> {
+    work.shutdown.cancelled().await;
+    let ends = *patience_ends.get_or_init(|| Instant::now() + SHARE_PATIENCE);
+    let nothing_waits = async {
+        if work.nothing_waits().await {
+            return;
+        }
+        tracing::info!(
+            table = work.duty.table(),
+            at_most_s = SHARE_PATIENCE.as_secs(),
+            "told to stop, waits for its share of what the log holds"
+        );
+        while !work.nothing_waits().await {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    let in_vain = |_| FirehoseError::NoShare { topic: work.duty.topic(), waited: SHARE_PATIENCE };
+    timeout_at(ends, nothing_waits).await.map_err(in_vain)
 }

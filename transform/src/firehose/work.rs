@@ -6,8 +6,9 @@ use super::status::{Phase, Status};
 use crate::backoff::{Backoff, chain};
 use crate::patience::patiently;
 use chrono::Utc;
-use millstream_lake::Bucket;
-use millstream_log::Log;
+use millstream_lake::ledger::committed;
+use millstream_lake::{Bucket, Table};
+use millstream_log::{Bounds, Log};
 use millstream_model::fault::Fault;
 use millstream_model::name::{LogTopic, Offset, Partition, QUARANTINE, TopicPartition};
 use millstream_model::stream::Stream;
@@ -109,6 +110,35 @@ impl Work {
                 }
             }
         }
+    }
+
+    /// Whether all that the log holds has its outcome in the table, whoever has committed it. What cannot be looked up may wait.
+    pub(crate) async fn nothing_waits(&self) -> bool {
+        let found = self.waits().await;
+        if let Err(error) = &found {
+            tracing::debug!(
+                table = self.duty.table(),
+                error = chain(error),
+                "what waits could not be looked up"
+            );
+        }
+        found.is_ok_and(|waits| !waits)
+    }
+
+    async fn waits(&self) -> Result<bool, FirehoseError> {
+        let Some(partitions) = self.log.existing(&self.duty.topic()).await? else { return Ok(false) };
+        let snapshot = match Table::open(&self.ingestion, self.duty.table()).await? {
+            Some(table) => Some(table.snapshot().await?),
+            None => None,
+        };
+        for partition in &partitions {
+            let Bounds { first, next } = self.log.bounds(partition).await?;
+            let committed = snapshot.as_deref().and_then(|snapshot| committed(snapshot, partition));
+            if committed.map_or(first, Offset::next) < next {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Returns when the log of an owned partition ends before what is committed of it. Cancel-safe.

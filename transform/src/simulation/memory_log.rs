@@ -161,8 +161,8 @@ impl Log for MemoryLog {
     }
 }
 
-/// Dealt in place of partitions: the group knows the member no longer, and has not dealt again.
-pub(crate) const TAKEN_FOR_DEAD: i32 = -1;
+/// Dealt in place of partitions: the group has ceased to count the member in, and has not dealt again.
+pub(crate) const NOTHING_DEALT: i32 = -1;
 
 /// Has what it is dealt, whatever others have.
 #[derive(Debug)]
@@ -182,7 +182,7 @@ impl Membership for Member {
         let dealt = self.dealt.borrow_and_update();
         let share = self.all.iter().filter(|owned| dealt.contains(&owned.partition.0));
         let share = share.cloned().collect();
-        Ok(if dealt.contains(&TAKEN_FOR_DEAD) { Share::left(share) } else { Share::new(share) })
+        Ok(if dealt.contains(&NOTHING_DEALT) { Share::lost() } else { Share::new(share) })
     }
 
     fn committed(&mut self, _partition: &TopicPartition, _next: Offset) {}

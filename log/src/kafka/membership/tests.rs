@@ -44,12 +44,12 @@ fn a_member_that_leaves_gives_up_what_its_holder_has_not_let_go() {
 }
 
 #[tokio::test]
-async fn who_was_taken_for_dead_hears_so_and_then_what_it_is_dealt_be_it_nothing() {
+async fn who_is_counted_in_no_more_hears_so_and_then_what_it_is_dealt_be_it_nothing() {
     let (mut member, mut seat) = seat();
     let mut share = async |seat: &mut Seat, wish| {
         seat.grant(wish);
         let share = tokio::time::timeout(Duration::from_secs(60), member.next()).await.unwrap().unwrap();
-        (share.partitions.len(), share.is_agreed)
+        (share.partitions.len(), share.is_dealt)
     };
     assert_eq!(share(&mut seat, Wish::Took(vec![0, 1])).await, (2, true));
     assert_eq!(share(&mut seat, Wish::Lost(vec![0, 1])).await, (0, false));

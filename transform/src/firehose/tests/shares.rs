@@ -7,7 +7,7 @@ use crate::firehose::status::{InFlight, Phase, Status};
 use crate::firehose::work::{Step, Work};
 use crate::firehose::{Closed, FirehoseError};
 use crate::simulation::crash::CrashStore;
-use crate::simulation::memory_log::{MemoryLog, TAKEN_FOR_DEAD};
+use crate::simulation::memory_log::{MemoryLog, NOTHING_DEALT};
 use crate::simulation::world::{Fate, World, origins, stream};
 use millstream_lake::Bucket;
 use millstream_lake::ledger::Decision;
@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Devices whose messages go to partitions 0, 1 and 2 of a topic that has three.
@@ -222,17 +223,17 @@ async fn a_worker_without_partitions_ends_when_it_is_told_to() {
     assert_eq!(seen.borrow().phase, Phase::Drained);
 }
 
-/// A Kafka that stood still for a while takes its members for dead, and goes on before they have joined again: what the log holds is theirs all the same.
+/// A group that waits for a silent member, after a Kafka stood still perhaps, deals nothing: what the log holds may be this worker's all the same.
 #[tokio::test(start_paused = true)]
-async fn a_worker_that_was_taken_for_dead_drains_what_it_is_dealt_after_the_stop() {
+async fn a_worker_that_was_counted_out_drains_what_it_is_dealt_after_the_stop() {
     let (mut world, devices) = three(46).await;
     let stop = CancellationToken::new();
     let (work, deal, mut seen) = dealt(&world, world.ingestion(), stop.clone(), &[0]);
     let mut tasks = JoinSet::new();
     tasks.spawn(work.run());
     seen.wait_for(|status| status.phase == Phase::Running).await.unwrap();
-    deal.send_replace(vec![TAKEN_FOR_DEAD]);
-    seen.wait_for(|status| status.phase == Phase::Standby).await.unwrap();
+    deal.send_replace(vec![NOTHING_DEALT]);
+    seen.wait_for(|status| status.phase == Phase::Starting).await.unwrap();
     world.send(&devices[0], r#"{"a":1}"#, 0, Fate::Readings(1)).await;
     stop.cancel();
     // As long as a group waits for a member that is gone.
@@ -244,13 +245,34 @@ async fn a_worker_that_was_taken_for_dead_drains_what_it_is_dealt_after_the_stop
     assert_right(&world, "drained").await;
 }
 
+/// Whether it was dealt nothing at all, or not again.
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_never_learns_its_share_does_not_say_that_it_has_drained() {
-    let (world, _) = three(47).await;
-    let (work, _deal, seen) = dealt(&world, world.ingestion(), stopped(), &[TAKEN_FOR_DEAD]);
+    let (mut world, devices) = three(47).await;
+    world.send(&devices[0], r#"{"a":1}"#, 0, Fate::Readings(1)).await;
+    let (work, _deal, seen) = dealt(&world, world.ingestion(), stopped(), &[NOTHING_DEALT]);
+    let began = Instant::now();
     let error = work.run().await.unwrap_err();
     assert!(matches!(error, FirehoseError::NoShare { .. }), "{error:?}");
     assert_eq!(seen.borrow().phase, Phase::Failed);
+    assert_eq!(began.elapsed().as_secs(), 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_knows_no_share_ends_as_soon_as_others_have_committed_everything() {
+    let (mut world, devices) = three(48).await;
+    for device in &devices {
+        world.send(device, r#"{"a":1}"#, 0, Fate::Readings(1)).await;
+    }
+    let (work, _deal, mut seen) = dealt(&world, world.ingestion(), stopped(), &[NOTHING_DEALT]);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(work.run());
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(tasks.try_join_next().is_none(), "{:?}", seen.borrow_and_update().phase);
+    drain(&world).await.unwrap();
+    tasks.join_next().await.unwrap().unwrap().unwrap();
+    assert_eq!(seen.borrow().phase, Phase::Drained);
+    assert_right(&world, "by the other").await;
 }
 
 /// The lag is seen to grow while the store takes nothing.
