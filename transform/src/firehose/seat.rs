@@ -11,7 +11,7 @@ use millstream_model::name::{Offset, Partition, TopicPartition};
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 /// How long a worker that was told to stop before its group has dealt it a share waits for that, in all. Longer than a group takes that has to wait for a silent member (10 s by
 /// default); not than one that waits for another member to let go of its partitions, which is about to commit what it has.
@@ -77,7 +77,8 @@ impl Seat {
         while let Some(share) = self.next().now_or_never() {
             self.take(work, share?);
         }
-        let mut relieved = std::pin::pin!(relieved(work, Arc::clone(&self.patience_ends)));
+        let mut in_vain = std::pin::pin!(in_vain(work, Arc::clone(&self.patience_ends)));
+        let mut relieved = std::pin::pin!(relieved(work));
         loop {
             let phase = match &self.hand {
                 Hand::Dealt(partitions) if !partitions.is_empty() => return Ok(Some(partitions.clone())),
@@ -93,12 +94,15 @@ impl Seat {
                 });
             }
             let is_dealt = matches!(self.hand, Hand::Dealt(_));
+            // Of who has claimed nothing yet, nobody has looked whether it is the log that the table was filled from.
+            let knows_log = !self.claimed.is_empty();
             tokio::select! {
                 biased;
                 share = self.next() => self.take(work, share?),
                 // Whoever has the partitions drains them.
                 () = work.shutdown.cancelled(), if is_dealt => return Ok(None),
-                relieved = &mut relieved, if !is_dealt => return relieved.map(|()| None),
+                () = &mut relieved, if !is_dealt && knows_log => return Ok(None),
+                error = &mut in_vain, if !is_dealt => return Err(error),
             }
         }
     }
@@ -159,23 +163,23 @@ impl Seat {
     }
 }
 
-/// Waits until it was told to stop, and then until nothing waits in the log that could be its own to drain.
-async fn relieved(work: &Work, patience_ends: Arc<OnceLock<Instant>>) -> Result<(), FirehoseError> {
+/// Resolves some time after it was told to stop, when no share is to be expected any more.
+async fn in_vain(work: &Work, patience_ends: Arc<OnceLock<Instant>>) -> FirehoseError {
     work.shutdown.cancelled().await;
     let ends = *patience_ends.get_or_init(|| Instant::now() + SHARE_PATIENCE);
-    let nothing_waits = async {
-        if work.nothing_waits().await {
-            return;
-        }
-        tracing::info!(
-            table = work.duty.table(),
-            at_most_s = SHARE_PATIENCE.as_secs(),
-            "told to stop, waits for its share of what the log holds"
-        );
-        while !work.nothing_waits().await {
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-    };
-    let in_vain = |_| FirehoseError::NoShare { topic: work.duty.topic(), waited: SHARE_PATIENCE };
-    timeout_at(ends, nothing_waits).await.map_err(in_vain)
+    sleep_until(ends).await;
+    FirehoseError::NoShare { topic: work.duty.topic(), waited: SHARE_PATIENCE }
+}
+
+/// Resolves after it was told to stop as soon as nothing waits in the log that could be its own to drain.
+async fn relieved(work: &Work) {
+    work.shutdown.cancelled().await;
+    if work.nothing_waits().await {
+        return;
+    }
+    let (table, at_most_s) = (work.duty.table(), SHARE_PATIENCE.as_secs());
+    tracing::info!(table, at_most_s, "told to stop, waits for its share of what the log holds");
+    while !work.nothing_waits().await {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }

@@ -134,7 +134,8 @@ impl Work {
         for partition in &partitions {
             let Bounds { first, next } = self.log.bounds(partition).await?;
             let committed = snapshot.as_deref().and_then(|snapshot| committed(snapshot, partition));
-            if committed.map_or(first, Offset::next) < next {
+            // A log that ends before what is committed is another one, of which nothing is known.
+            if committed.map_or(first, Offset::next) != next {
                 return Ok(true);
             }
         }

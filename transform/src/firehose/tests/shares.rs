@@ -259,14 +259,19 @@ async fn a_worker_that_never_learns_its_share_does_not_say_that_it_has_drained()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_that_knows_no_share_ends_as_soon_as_others_have_committed_everything() {
+async fn a_worker_that_was_counted_out_ends_as_soon_as_others_have_committed_everything() {
     let (mut world, devices) = three(48).await;
+    let stop = CancellationToken::new();
+    let (work, deal, mut seen) = dealt(&world, world.ingestion(), stop.clone(), &[0]);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(work.run());
+    seen.wait_for(|status| status.phase == Phase::Running).await.unwrap();
+    deal.send_replace(vec![NOTHING_DEALT]);
+    seen.wait_for(|status| status.phase == Phase::Starting).await.unwrap();
     for device in &devices {
         world.send(device, r#"{"a":1}"#, 0, Fate::Readings(1)).await;
     }
-    let (work, _deal, mut seen) = dealt(&world, world.ingestion(), stopped(), &[NOTHING_DEALT]);
-    let mut tasks = JoinSet::new();
-    tasks.spawn(work.run());
+    stop.cancel();
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert!(tasks.try_join_next().is_none(), "{:?}", seen.borrow_and_update().phase);
     drain(&world).await.unwrap();
