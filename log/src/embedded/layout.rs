@@ -244,7 +244,16 @@ pub(crate) fn create_dir(dir: &Path) -> Result<(), LogError> {
 /// The right to write to a log. The system gives it back when the file is closed, however the process ends.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _held: File,
+    held: File,
+}
+
+impl Drop for Lock {
+    /// Not only by closing the file: a child process that is just being started has it open, too, until it runs its own program.
+    fn drop(&mut self) {
+        if let Err(error) = self.held.unlock() {
+            tracing::debug!(%error, "a log is unlocked by the system alone");
+        }
+    }
 }
 
 impl Lock {
@@ -275,6 +284,21 @@ impl Lock {
         if let Err(error) = sign() {
             tracing::warn!(path = %path.display(), %error, "the lock does not say who holds it");
         }
-        Ok(Self { _held: file })
+        Ok(Self { held: file })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_is_being_started_does_not_keep_the_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = Lock::take(dir.path()).unwrap();
+        let of_child = lock.held.try_clone().unwrap();
+        drop(lock);
+        Lock::take(dir.path()).unwrap();
+        drop(of_child);
     }
 }

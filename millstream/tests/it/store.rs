@@ -152,7 +152,9 @@ fn a_kafka_that_stands_still_for_a_while_costs_nothing_but_the_while() {
 fn a_firehose_that_is_told_to_stop_before_it_is_dealt_its_share_again_drains_it_all_the_same() {
     const READINGS: usize = 50;
     let test = "a_firehose_that_is_told_to_stop_before_it_is_dealt_its_share_again_drains_it_all_the_same";
-    let Some(river) = River::new(test, &format!("{BUSY}{}", restart::STREAM)) else { return };
+    // So long the group waits for the second: for all that happens meanwhile.
+    let session = "[kafka.properties]\n\"session.timeout.ms\" = \"20000\"\n";
+    let Some(river) = River::new(test, &format!("{BUSY}{}{session}", restart::STREAM)) else { return };
     let collect = Stage::start(river.command(&["collect"]).env("MILLSTREAM__GATEWAY__LISTEN", "127.0.0.1:0"));
     let [first, mut second] = [(); 2].map(|()| river.stage("firehose"));
     [&collect, &first, &second].into_iter().for_each(Stage::ready);

@@ -173,7 +173,7 @@ pub enum FirehoseError {
     },
     /// It was told to stop, and did not learn from its group whether any of the log is its own to commit.
     #[error(
-        "the group that shares out {topic} did not agree within {waited:?} on who reads what; nothing is lost: what the log still holds is committed by others, or at the next start"
+        "the group that shares out {topic} did not deal this worker a share within {waited:?} of the stop; nothing is lost: what the log still holds is committed by others, or at the next start"
     )]
     NoShare {
         /// The topic.

@@ -99,7 +99,7 @@ impl Seat {
             tokio::select! {
                 biased;
                 share = self.next() => self.take(work, share?),
-                // Whoever has the partitions drains them.
+                // Whoever has the partitions drains them; who is about to give some up commits first what it has read of them.
                 () = work.shutdown.cancelled(), if is_dealt => return Ok(None),
                 () = &mut relieved, if !is_dealt && knows_log => return Ok(None),
                 error = &mut in_vain, if !is_dealt => return Err(error),
@@ -167,6 +167,14 @@ impl Seat {
 async fn in_vain(work: &Work, patience_ends: Arc<OnceLock<Instant>>) -> FirehoseError {
     work.shutdown.cancelled().await;
     let ends = *patience_ends.get_or_init(|| Instant::now() + SHARE_PATIENCE);
+    // Long enough for a look that finds nothing to wait for.
+    tokio::time::sleep(LOOK_EVERY).await;
+    let at_most_s = ends.saturating_duration_since(Instant::now()).as_secs();
+    tracing::info!(
+        table = work.duty.table(),
+        at_most_s,
+        "told to stop, waits for its share of what the log holds"
+    );
     sleep_until(ends).await;
     FirehoseError::NoShare { topic: work.duty.topic(), waited: SHARE_PATIENCE }
 }
@@ -174,11 +182,6 @@ async fn in_vain(work: &Work, patience_ends: Arc<OnceLock<Instant>>) -> Firehose
 /// Resolves after it was told to stop as soon as nothing waits in the log that could be its own to drain.
 async fn relieved(work: &Work) {
     work.shutdown.cancelled().await;
-    if work.nothing_waits().await {
-        return;
-    }
-    let (table, at_most_s) = (work.duty.table(), SHARE_PATIENCE.as_secs());
-    tracing::info!(table, at_most_s, "told to stop, waits for its share of what the log holds");
     while !work.nothing_waits().await {
         tokio::time::sleep(LOOK_EVERY).await;
     }

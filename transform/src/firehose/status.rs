@@ -51,7 +51,7 @@ impl Status {
 /// What a worker is doing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Phase {
-    /// Finding out where it stands.
+    /// Finding out where it stands: also when its group has ceased to count it in, and has not dealt it a share again.
     #[default]
     Starting,
     /// Nothing: others of its group own all partitions.

@@ -112,7 +112,8 @@ impl Work {
         }
     }
 
-    /// Whether all that the log holds has its outcome in the table, whoever has committed it. What cannot be looked up may wait.
+    /// Whether all that the log holds has its outcome in the table, or a decision about it there that the next owner finishes, whoever has committed it. What cannot be looked
+    /// up may wait.
     pub(crate) async fn nothing_waits(&self) -> bool {
         let found = self.waits().await;
         if let Err(error) = &found {
@@ -126,7 +127,8 @@ impl Work {
     }
 
     async fn waits(&self) -> Result<bool, FirehoseError> {
-        let Some(partitions) = self.log.existing(&self.duty.topic()).await? else { return Ok(false) };
+        // A topic that is gone, or that a broker does not know yet: what waited in it cannot be told.
+        let Some(partitions) = self.log.existing(&self.duty.topic()).await? else { return Ok(true) };
         let snapshot = match Table::open(&self.ingestion, self.duty.table()).await? {
             Some(table) => Some(table.snapshot().await?),
             None => None,

@@ -245,17 +245,38 @@ async fn a_worker_that_was_counted_out_drains_what_it_is_dealt_after_the_stop() 
     assert_right(&world, "drained").await;
 }
 
-/// Whether it was dealt nothing at all, or not again.
-#[tokio::test(start_paused = true)]
-async fn a_worker_that_never_learns_its_share_does_not_say_that_it_has_drained() {
-    let (mut world, devices) = three(47).await;
-    world.send(&devices[0], r#"{"a":1}"#, 0, Fate::Readings(1)).await;
-    let (work, _deal, seen) = dealt(&world, world.ingestion(), stopped(), &[NOTHING_DEALT]);
+/// Waits 30 s in vain, whatever the log holds.
+async fn assert_no_share(
+    work: impl Future<Output = Result<(), FirehoseError>>,
+    seen: &watch::Receiver<Status>,
+) {
     let began = Instant::now();
-    let error = work.run().await.unwrap_err();
+    let error = work.await.unwrap_err();
     assert!(matches!(error, FirehoseError::NoShare { .. }), "{error:?}");
     assert_eq!(seen.borrow().phase, Phase::Failed);
     assert_eq!(began.elapsed().as_secs(), 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_was_dealt_nothing_does_not_say_that_it_has_drained() {
+    let (world, _) = three(47).await;
+    let (work, _deal, seen) = dealt(&world, world.ingestion(), stopped(), &[NOTHING_DEALT]);
+    assert_no_share(work.run(), &seen).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_was_counted_out_does_not_say_that_it_has_drained_while_something_waits() {
+    let (mut world, devices) = three(49).await;
+    let stop = CancellationToken::new();
+    let (work, deal, mut seen) = dealt(&world, world.ingestion(), stop.clone(), &[0]);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(work.run());
+    seen.wait_for(|status| status.phase == Phase::Running).await.unwrap();
+    deal.send_replace(vec![NOTHING_DEALT]);
+    seen.wait_for(|status| status.phase == Phase::Starting).await.unwrap();
+    world.send(&devices[0], r#"{"a":1}"#, 0, Fate::Readings(1)).await;
+    stop.cancel();
+    assert_no_share(async { tasks.join_next().await.unwrap().unwrap() }, &seen).await;
 }
 
 #[tokio::test(start_paused = true)]
