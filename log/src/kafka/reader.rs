@@ -39,6 +39,8 @@ pub(crate) struct Reader {
     moving: Option<JoinHandle<Result<Fetched, LogError>>>,
     /// Why nothing will follow. Told once what came before it is read, and again if asked again.
     end: Option<End>,
+    /// The offset that one client was told is not there, though it is.
+    doubted: Option<Offset>,
 }
 
 /// Why a reader cannot go on.
@@ -61,7 +63,17 @@ impl fmt::Debug for Reader {
 
 impl Reader {
     pub(crate) fn new(log: KafkaLog, partition: TopicPartition, from: Offset, fetched: Fetched) -> Self {
-        Self { log, partition, next: from, fetched, held: None, patience: PATIENCE, moving: None, end: None }
+        Self {
+            log,
+            partition,
+            next: from,
+            fetched,
+            held: None,
+            patience: PATIENCE,
+            moving: None,
+            end: None,
+            doubted: None,
+        }
     }
 
     /// What is there now, within the limit.
@@ -163,7 +175,16 @@ impl LogReader for Reader {
             }
             if let Some(end) = self.end.clone() {
                 self.fetched.lane.has_some();
-                return Err(self.ended(end).await);
+                let is_doubtful = matches!(end, End::OutOfRange) && self.doubted != Some(self.next);
+                let error = self.ended(end).await;
+                if !is_doubtful || !matches!(error, LogError::Broker { .. }) {
+                    return Err(error);
+                }
+                // Perhaps said of an offset from before, or by a broker that was behind for a moment: another client is asked once.
+                tracing::debug!(partition = %self.partition, %error, "asks for it again");
+                self.moved().await?;
+                (self.end, self.doubted) = (None, Some(self.next));
+                continue;
             }
             if self.fetched.lane.is_over() {
                 self.moved().await?;
