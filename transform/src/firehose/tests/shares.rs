@@ -223,17 +223,32 @@ async fn a_worker_without_partitions_ends_when_it_is_told_to() {
     assert_eq!(seen.borrow().phase, Phase::Drained);
 }
 
+/// A worker that had a share, and whose group has ceased to count it in.
+struct CountedOut {
+    tasks: JoinSet<Result<(), FirehoseError>>,
+    stop: CancellationToken,
+    deal: watch::Sender<Vec<i32>>,
+    seen: watch::Receiver<Status>,
+}
+
+impl CountedOut {
+    async fn new(world: &World) -> Self {
+        let stop = CancellationToken::new();
+        let (work, deal, mut seen) = dealt(world, world.ingestion(), stop.clone(), &[0]);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(work.run());
+        seen.wait_for(|status| status.phase == Phase::Running).await.unwrap();
+        deal.send_replace(vec![NOTHING_DEALT]);
+        seen.wait_for(|status| status.phase == Phase::Starting).await.unwrap();
+        Self { tasks, stop, deal, seen }
+    }
+}
+
 /// A group that waits for a silent member, after a Kafka stood still perhaps, deals nothing: what the log holds may be this worker's all the same.
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_was_counted_out_drains_what_it_is_dealt_after_the_stop() {
     let (mut world, devices) = three(46).await;
-    let stop = CancellationToken::new();
-    let (work, deal, mut seen) = dealt(&world, world.ingestion(), stop.clone(), &[0]);
-    let mut tasks = JoinSet::new();
-    tasks.spawn(work.run());
-    seen.wait_for(|status| status.phase == Phase::Running).await.unwrap();
-    deal.send_replace(vec![NOTHING_DEALT]);
-    seen.wait_for(|status| status.phase == Phase::Starting).await.unwrap();
+    let CountedOut { mut tasks, stop, deal, seen } = CountedOut::new(&world).await;
     world.send(&devices[0], r#"{"a":1}"#, 0, Fate::Readings(1)).await;
     stop.cancel();
     // As long as a group waits for a member that is gone.
@@ -267,13 +282,7 @@ async fn a_worker_that_was_dealt_nothing_does_not_say_that_it_has_drained() {
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_was_counted_out_does_not_say_that_it_has_drained_while_something_waits() {
     let (mut world, devices) = three(49).await;
-    let stop = CancellationToken::new();
-    let (work, deal, mut seen) = dealt(&world, world.ingestion(), stop.clone(), &[0]);
-    let mut tasks = JoinSet::new();
-    tasks.spawn(work.run());
-    seen.wait_for(|status| status.phase == Phase::Running).await.unwrap();
-    deal.send_replace(vec![NOTHING_DEALT]);
-    seen.wait_for(|status| status.phase == Phase::Starting).await.unwrap();
+    let CountedOut { mut tasks, stop, deal: _deal, seen } = CountedOut::new(&world).await;
     world.send(&devices[0], r#"{"a":1}"#, 0, Fate::Readings(1)).await;
     stop.cancel();
     assert_no_share(async { tasks.join_next().await.unwrap().unwrap() }, &seen).await;
@@ -282,19 +291,13 @@ async fn a_worker_that_was_counted_out_does_not_say_that_it_has_drained_while_so
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_was_counted_out_ends_as_soon_as_others_have_committed_everything() {
     let (mut world, devices) = three(48).await;
-    let stop = CancellationToken::new();
-    let (work, deal, mut seen) = dealt(&world, world.ingestion(), stop.clone(), &[0]);
-    let mut tasks = JoinSet::new();
-    tasks.spawn(work.run());
-    seen.wait_for(|status| status.phase == Phase::Running).await.unwrap();
-    deal.send_replace(vec![NOTHING_DEALT]);
-    seen.wait_for(|status| status.phase == Phase::Starting).await.unwrap();
+    let CountedOut { mut tasks, stop, deal: _deal, seen } = CountedOut::new(&world).await;
     for device in &devices {
         world.send(device, r#"{"a":1}"#, 0, Fate::Readings(1)).await;
     }
     stop.cancel();
     tokio::time::sleep(Duration::from_secs(5)).await;
-    assert!(tasks.try_join_next().is_none(), "{:?}", seen.borrow_and_update().phase);
+    assert!(tasks.try_join_next().is_none(), "{:?}", seen.borrow().phase);
     drain(&world).await.unwrap();
     tasks.join_next().await.unwrap().unwrap().unwrap();
     assert_eq!(seen.borrow().phase, Phase::Drained);
