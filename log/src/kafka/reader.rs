@@ -1,6 +1,6 @@
 //! Reading a partition forwards: what its queue has, checked to be without a gap.
 
-use crate::api::{LogReader, ReadLimit};
+use crate::api::{Bounds, LogReader, ReadLimit};
 use crate::error::LogError;
 use crate::kafka::KafkaLog;
 use crate::kafka::fetcher::Fetched;
@@ -24,6 +24,9 @@ const READ_RECORDS: usize = 10_000;
 /// And so many bytes, unless the first record has more by itself.
 const READ_BYTES: usize = 4 * 1024 * 1024;
 
+/// So many more clients are asked for an offset that one was told is not there, and that the log says it has.
+const DOUBTS_MAX: u32 = 3;
+
 /// A reader of one partition.
 pub(crate) struct Reader {
     log: KafkaLog,
@@ -39,14 +42,14 @@ pub(crate) struct Reader {
     moving: Option<JoinHandle<Result<Fetched, LogError>>>,
     /// Why nothing will follow. Told once what came before it is read, and again if asked again.
     end: Option<End>,
-    /// The offset that one client was told is not there, though it is.
-    doubted: Option<Offset>,
+    /// How many clients in a row were told that the next offset is not there, though it is.
+    doubts: u32,
 }
 
 /// Why a reader cannot go on.
 #[derive(Debug, Clone)]
 enum End {
-    /// The broker does not have the offset: trimmed, or another log.
+    /// The broker said that it does not have the offset: trimmed, or another log.
     OutOfRange,
     Failed(LogError),
 }
@@ -72,7 +75,7 @@ impl Reader {
             patience: PATIENCE,
             moving: None,
             end: None,
-            doubted: None,
+            doubts: 0,
         }
     }
 
@@ -142,20 +145,26 @@ impl Reader {
         Ok(())
     }
 
-    /// What to say about the end.
-    async fn ended(&self, end: End) -> LogError {
-        match end {
-            End::Failed(error) => error,
-            End::OutOfRange => match self.log.bounds_of(&self.partition).await {
-                Ok(bounds) => {
-                    bounds.check(&self.partition, self.next).err().unwrap_or_else(|| LogError::Broker {
-                        action: format!("read {} from offset {}", self.partition, self.next),
-                        detail: "that it did not have this offset, and now it has it".to_owned(),
-                    })
-                }
-                Err(error) => error,
-            },
+    /// Goes on with another client if the log has the offset that one was told is not there.
+    ///
+    /// The answer may be older than this reader: librdkafka discards what comes late for a partition that was assigned anew, but not this error
+    /// (`rd_kafka_offset_reset` hands it to its main thread without the assignment's version).
+    async fn doubt(&mut self) -> Result<(), LogError> {
+        let bounds = self.log.bounds_of(&self.partition).await?;
+        bounds.check(&self.partition, self.next)?;
+        if self.doubts == DOUBTS_MAX {
+            let action = format!("read {} from offset {}", self.partition, self.next);
+            let Bounds { first, next } = bounds;
+            let detail = format!(
+                "again and again that it does not have this offset, and that it has {first} to {next}"
+            );
+            return Err(LogError::Broker { action, detail });
         }
+        tracing::debug!(partition = %self.partition, next = %self.next, "asks again for what is said not to be there");
+        self.moved().await?;
+        self.doubts += 1;
+        self.end = None;
+        Ok(())
     }
 }
 
@@ -170,23 +179,16 @@ impl LogReader for Reader {
             }
             if !records.is_empty() {
                 self.fetched.lane.has_some();
-                self.patience = PATIENCE;
+                (self.patience, self.doubts) = (PATIENCE, 0);
                 return Ok(records);
             }
             if let Some(end) = self.end.clone() {
                 self.fetched.lane.has_some();
-                let is_doubtful = matches!(end, End::OutOfRange) && self.doubted != Some(self.next);
-                let error = self.ended(end).await;
-                if !is_doubtful || !matches!(error, LogError::Broker { .. }) {
-                    return Err(error);
+                match end {
+                    End::OutOfRange => self.doubt().await?,
+                    End::Failed(error) => return Err(error),
                 }
-                // Perhaps said of an offset from before, or by a broker that was behind for a moment: another client is asked once.
-                tracing::debug!(partition = %self.partition, %error, "asks for it again");
-                self.moved().await?;
-                (self.end, self.doubted) = (None, Some(self.next));
-                continue;
-            }
-            if self.fetched.lane.is_over() {
+            } else if self.fetched.lane.is_over() {
                 self.moved().await?;
             } else {
                 self.fetched.lane.changed.notified().await;
@@ -224,3 +226,6 @@ fn headers(message: &BorrowedMessage<'_>) -> Vec<(String, Bytes)> {
     };
     (0..headers.count()).filter_map(one).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,16 +27,16 @@ use tokio::sync::Mutex;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits for something that must come.
-async fn within<T>(what: impl Future<Output = T>) -> T {
+pub(super) async fn within<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("it did not come")
 }
 
-fn settings_of(services: &Services) -> KafkaSettings {
+pub(super) fn settings_of(services: &Services) -> KafkaSettings {
     KafkaSettings { partitions: 3, ..KafkaSettings::new(&services.kafka) }
 }
 
 /// A topic that no other test has.
-fn unique(services: &Services, name: &str) -> LogTopic {
+pub(super) fn unique(services: &Services, name: &str) -> LogTopic {
     format!("millstream.{}", services.unique(name).replace('-', "_")).parse().unwrap()
 }
 
@@ -45,7 +45,7 @@ pub(super) fn first(topic: &LogTopic) -> TopicPartition {
     TopicPartition { topic: topic.clone(), partition: Partition(0) }
 }
 
-fn numbered(number: usize) -> Record {
+pub(super) fn numbered(number: usize) -> Record {
     record("device", &number.to_string())
 }
 
