@@ -21,7 +21,7 @@ use rdkafka::producer::{
 use rdkafka::types::RDKafkaErrorCode;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
@@ -102,13 +102,21 @@ pub(crate) struct Producer {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// Whether appends are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Queue {
+    Open,
+    /// A producer is being replaced. What it still took would be confirmed, or given up, after what the new one takes.
+    Shut,
+}
+
 struct Shared {
     settings: Arc<KafkaSettings>,
     voice: Voice,
     order: Arc<Order>,
     gone: Gone,
     /// Held while an append is numbered and queued, which never waits: so that the numbers are the order of the queue.
-    turn: Mutex<()>,
+    turn: Mutex<Queue>,
     /// Replaced by the thread only.
     current: RwLock<Arc<BaseProducer<Reports>>>,
     closing: AtomicBool,
@@ -129,8 +137,15 @@ impl Producer {
         let reports = Reports { voice: voice.clone(), order: Arc::clone(&order), gone: Arc::clone(&gone) };
         let current = RwLock::new(Arc::new(connect(&settings, reports)?));
         let closing = AtomicBool::new(false);
-        let shared =
-            Arc::new(Shared { settings, voice, order, gone, turn: Mutex::default(), current, closing });
+        let shared = Arc::new(Shared {
+            settings,
+            voice,
+            order,
+            gone,
+            turn: Mutex::new(Queue::Open),
+            current,
+            closing,
+        });
         let owned = Arc::clone(&shared);
         let thread = thread::Builder::new().name("kafka-producer".to_owned()).spawn(move || owned.run());
         let thread = thread.map_err(|error| LogError::Broker {
@@ -163,8 +178,8 @@ impl Producer {
     /// Queues the records, each for its partition. It never waits.
     ///
     /// # Errors
-    /// If one of them could not be queued: told at once, before a later append of the same caller can overtake it. [`LogError::Unknown`] if those before it are on
-    /// their way.
+    /// [`LogError::Unreachable`] while the client is being replaced. If one of them could not be queued: told at once, before a later append of the same caller can
+    /// overtake it. [`LogError::Unknown`] if those before it are on their way.
     pub(crate) fn send(
         &self,
         topic: &LogTopic,
@@ -172,7 +187,12 @@ impl Producer {
         room: OwnedSemaphorePermit,
     ) -> Result<Pending, LogError> {
         let (answer, pending) = Pending::new();
-        let _turn = self.shared.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = self.shared.turn();
+        let (settings, voice) = (&self.shared.settings, &self.shared.voice);
+        let attempt = Attempt::to(format!("append to {topic}"), settings, voice);
+        if *turn == Queue::Shut {
+            return Err(attempt.silence("its producer has lost the brokers, and is being replaced"));
+        }
         let append = Append::new(topic.clone(), self.shared.order.next(), records.len(), answer, room);
         let producer = self.shared.current();
         for (place, (partition, record)) in records.iter().enumerate() {
@@ -183,9 +203,7 @@ impl Producer {
                 .payload(&record.value[..]);
             let queued = BaseRecord { headers: headers(record), ..queued };
             if let Err((error, _)) = producer.send(queued) {
-                let settings = &self.shared.settings;
-                let failure =
-                    Attempt::to(format!("append to {topic}"), settings, &self.shared.voice).failed(&error);
+                let failure = attempt.failed(&error);
                 if place == 0 {
                     return Err(failure);
                 }
@@ -215,6 +233,10 @@ impl Drop for Producer {
 }
 
 impl Shared {
+    fn turn(&self) -> MutexGuard<'_, Queue> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn current(&self) -> Arc<BaseProducer<Reports>> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -244,13 +266,18 @@ impl Shared {
             records = old.in_flight_count(),
             "what a Kafka producer had not confirmed is given up; devices send it again"
         );
+        *self.turn() = Queue::Shut;
         old.purge(PurgeConfig::default().queue().inflight());
         if let Err(error) = old.flush(DRAIN) {
             tracing::warn!(%error, "a Kafka producer that failed did not give back all it had");
         }
         let (order, gone) = (Arc::clone(&self.order), Arc::clone(&self.gone));
         match connect(&self.settings, Reports { voice: self.voice.for_another(), order, gone }) {
-            Ok(new) => *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new),
+            Ok(new) => {
+                let mut turn = self.turn();
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+                *turn = Queue::Open;
+            }
             // Tried again by the next round.
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "no new Kafka producer");
