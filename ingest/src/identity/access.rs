@@ -11,7 +11,7 @@ use crate::identity::certificate::{Authorities, Certificate, Untimely};
 use crate::identity::credentials::{Credentials, Device};
 use crate::identity::name::{ClientIds, DeviceName};
 use crate::identity::password::{Password, PasswordHash};
-use crate::identity::settings::{AccessSettings, TlsSettings};
+use crate::identity::settings::{AccessSettings, ClientCertificates, TlsSettings};
 use crate::identity::tls::TlsError;
 use crate::identity::verification::{Busy, Verification};
 use identity::Proof;
@@ -195,8 +195,8 @@ impl Access {
         }
         if let Some(certificate) = shown.certificate {
             match self.by_certificate(&known, certificate, shown, now) {
-                // Whom nobody vouches for may still have a password.
-                Err(Denial::UnknownCertificate(_)) if shown.user.is_some() => {}
+                // Whom nobody vouches for may still have a password, where one will do.
+                Err(Denial::UnknownCertificate(_)) if shown.user.is_some() && !self.needs_certificate() => {}
                 decided => return decided,
             }
         }
@@ -205,6 +205,10 @@ impl Access {
             (None, None) => Err(Denial::NoCredential),
             (user, password) => self.by_password(&known, user, password, shown).await,
         }
+    }
+
+    fn needs_certificate(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.client_certificates == ClientCertificates::Required)
     }
 
     fn by_certificate(

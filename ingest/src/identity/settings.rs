@@ -41,6 +41,6 @@ pub enum ClientCertificates {
     /// A certificate, or a user and a password.
     #[default]
     Optional,
-    /// A connection without one fails in its handshake.
+    /// A connection without one fails in its handshake, and a password does not stand in for one that nobody vouches for.
     Required,
 }

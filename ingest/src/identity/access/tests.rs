@@ -104,6 +104,20 @@ async fn a_certificate_that_nobody_vouches_for_does_not_hinder_a_right_password(
 }
 
 #[tokio::test]
+async fn a_right_password_does_not_stand_in_for_a_certificate_where_one_is_required() {
+    let fleet = Fleet::new();
+    let (stranger, _) = Authority::create(NOW).unwrap();
+    let own = certificate(&fleet.issue("d2"));
+    let foreign = certificate(&stranger.device(&device_name("d1"), 365, NOW).unwrap());
+    fleet.know(&format!("[device.d1]\npassword = '{}'", cheap("right").expose()));
+    let tls = TlsSettings { client_certificates: ClientCertificates::Required, ..fleet.tls() };
+    let access = Access::open(fleet.settings(), Some(tls)).unwrap();
+    let right = Some(("d1", "right"));
+    assert_eq!(who(&access, "d1", Some(&foreign), right, NOW).await, Err("unknown_certificate"));
+    assert!(who(&access, "d2", Some(&own), None, NOW).await.is_ok());
+}
+
+#[tokio::test]
 async fn anybody_comes_in_only_where_that_is_said_and_only_without_a_wrong_credential() {
     let fleet = Fleet::new();
     let open = |anonymous| Access::open(AccessSettings { anonymous, ..fleet.settings() }, None).unwrap();
