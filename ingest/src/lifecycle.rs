@@ -11,8 +11,8 @@ use millstream_model::record::Record;
 use millstream_model::time::Micros;
 use serde::Serialize;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 use tracing::warn;
 
@@ -21,6 +21,9 @@ const QUEUE_MAX: usize = 2048;
 
 /// Events that go to the log in one append.
 const BATCH_MAX: usize = 256;
+
+/// Refusals that are told a minute. Everybody who reaches the port can cause them, and each would be a row; the metrics count them all.
+const REFUSALS_MAX: u32 = 600;
 
 /// Longest device id, in bytes.
 const DEVICE_ID_MAX: usize = 256;
@@ -88,8 +91,28 @@ struct Line<'a> {
 pub(crate) struct Lifecycle {
     events: mpsc::Sender<(Micros, Event)>,
     clock: Arc<dyn Clock>,
-    /// Written by whoever finds the queue full, read by the writer.
+    refusals: Arc<Mutex<Refusals>>,
+    /// Written by whoever finds the queue full, or too many refusals told, read by the writer.
     dropped: Arc<AtomicU64>,
+}
+
+/// How many were told in a minute.
+#[derive(Debug, Default)]
+struct Refusals {
+    minute: i64,
+    told: u32,
+}
+
+impl Refusals {
+    /// Whether one more may be told now.
+    fn take(&mut self, now: Micros) -> bool {
+        let minute = now.0.div_euclid(60_000_000);
+        if minute != self.minute {
+            *self = Self { minute, told: 0 };
+        }
+        self.told = self.told.saturating_add(1);
+        self.told <= REFUSALS_MAX
+    }
 }
 
 /// The other end: writes the events to the log.
@@ -105,14 +128,17 @@ impl Lifecycle {
         let (sender, receiver) = mpsc::channel(QUEUE_MAX);
         let dropped = Arc::new(AtomicU64::new(0));
         (
-            Self { events: sender, clock, dropped: Arc::clone(&dropped) },
+            Self { events: sender, clock, refusals: Arc::default(), dropped: Arc::clone(&dropped) },
             LifecycleWriter { events: receiver, dropped },
         )
     }
 
-    /// Queues an event that happens now, or drops it where the queue is full.
+    /// Queues an event that happens now, or drops it where the queue is full, or strangers cause too many.
     pub(crate) fn tell(&self, event: Event) {
-        if self.events.try_send((self.clock.now(), event)).is_err() {
+        let now = self.clock.now();
+        let is_told = event.event != Happening::Refused
+            || self.refusals.lock().unwrap_or_else(PoisonError::into_inner).take(now);
+        if !is_told || self.events.try_send((now, event)).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -131,7 +157,10 @@ impl LifecycleWriter {
             }
             let dropped = self.dropped.swap(0, Ordering::Relaxed);
             if dropped > 0 {
-                warn!(dropped, "lifecycle events were dropped because too many waited for the log");
+                warn!(
+                    dropped,
+                    "lifecycle events were dropped: more refusals than 600 a minute, or too many waited for the log"
+                );
             }
         }
     }
@@ -165,7 +194,7 @@ pub(crate) fn device_id(client_id: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::device_id;
+    use super::*;
 
     #[test]
     fn every_client_id_makes_a_device_id() {
@@ -173,5 +202,16 @@ mod tests {
         check("site/a/b", "site_a_b");
         check("../x\u{7}", "___x_");
         check(&"ä".repeat(200), &"ä".repeat(128));
+    }
+
+    #[test]
+    fn refusals_are_told_so_often_a_minute() {
+        let mut refusals = Refusals::default();
+        let mut told = |minute: i64, count: u32| {
+            (0..count).filter(|at| refusals.take(Micros(minute * 60_000_000 + i64::from(*at)))).count()
+        };
+        assert_eq!(told(29_000_000, 2_000), REFUSALS_MAX as usize);
+        assert_eq!(told(29_000_001, 2_000), REFUSALS_MAX as usize);
+        assert_eq!(told(29_000_002, 5), 5);
     }
 }

@@ -235,6 +235,7 @@ pub(crate) struct RawUpkeep {
     pub(crate) safe_age: Option<Span>,
     pub(crate) log_keep: Option<Span>,
     pub(crate) quarantine_keep: Option<Term>,
+    pub(crate) lifecycle_keep: Option<Term>,
 }
 
 #[derive(Debug, Default, Deserialize)]

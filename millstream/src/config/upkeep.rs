@@ -2,9 +2,10 @@
 
 use super::problem::Problem;
 use super::raw::RawUpkeep;
+use super::stream;
 use super::value::{Size, Span, Term};
 use millstream_lake::upkeep::{Keep, Rules, SAFE_AGE_MIN};
-use millstream_model::name::QUARANTINE;
+use millstream_model::name::{LIFECYCLE, QUARANTINE};
 use millstream_model::stream::{DatePartition, Stream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,8 @@ const TARGET_SIZE: u64 = 128 << 20;
 const SAFE_AGE: Duration = Duration::from_secs(7 * DAY.as_secs());
 /// As long as Delta's other writers keep their log.
 const LOG_KEEP: Duration = Duration::from_secs(30 * DAY.as_secs());
+/// Each connection and each refusal is a row, also of strangers, and nobody thinks of them.
+const LIFECYCLE_KEEP: Duration = Duration::from_secs(365 * DAY.as_secs());
 /// A hundred years: the calendar does not go back without end.
 const LONGEST: Duration = Duration::from_secs(36_500 * DAY.as_secs());
 
@@ -28,6 +31,8 @@ pub(crate) struct Upkeep {
     pub(crate) every: Option<Duration>,
     /// For how long quarantined messages are kept; `None`: for ever.
     pub(crate) quarantine_keep: Option<Duration>,
+    /// For how long it is known who connected; `None`: for ever.
+    pub(crate) lifecycle_keep: Option<Duration>,
     /// What holds for every table.
     rules: Rules,
 }
@@ -39,6 +44,9 @@ impl Upkeep {
             Some(stream) => stream.keep.map(|time| Keep { time, date: stream.date }),
             None if table == QUARANTINE => {
                 self.quarantine_keep.map(|time| Keep { time, date: DatePartition::Day })
+            }
+            None if table == LIFECYCLE => {
+                self.lifecycle_keep.map(|time| Keep { time, date: stream::lifecycle().date })
             }
             None => None,
         };
@@ -91,6 +99,11 @@ pub(super) fn check_upkeep(raw: RawUpkeep, problems: &mut Vec<Problem>) -> Upkee
     Upkeep {
         every,
         quarantine_keep: check_keep("upkeep.quarantine_keep", raw.quarantine_keep, problems),
+        lifecycle_keep: check_keep(
+            "upkeep.lifecycle_keep",
+            raw.lifecycle_keep.or(Some(Term(Some(LIFECYCLE_KEEP)))),
+            problems,
+        ),
         rules: Rules {
             target_size: raw.compact.unwrap_or(true).then_some(target_size),
             safe_age,
@@ -142,6 +155,7 @@ mod tests {
         check("[upkeep]\ntarget_size = \"1KiB\"", &["`upkeep.target_size`: must be from 1MiB to 4GiB"]);
         check("[upkeep]\nevery = \"100ms\"", &["`upkeep.every`: must be at least 1s"]);
         check("[upkeep]\nquarantine_keep = \"1h\"", &["`upkeep.quarantine_keep`: must be at least 1d"]);
+        check("[upkeep]\nlifecycle_keep = \"1h\"", &["`upkeep.lifecycle_keep`: must be at least 1d"]);
         check(&format!("{stream}keep = \"1h\""), &["`stream[0].keep`: must be at least 1d"]);
         check(&format!("{stream}keep = \"\""), &[]);
     }
@@ -177,8 +191,11 @@ mod tests {
         check("slow", kept(400, DatePartition::Month));
         check("whole", None);
         check(QUARANTINE, kept(90, DatePartition::Day));
+        check(LIFECYCLE, kept(365, DatePartition::Month));
         // Of a stream that is configured no more nothing is known.
         check("former", None);
         assert_eq!((upkeep.every, upkeep.reporting().keep), (None, None));
+        let for_ever = parse("[upkeep]\nlifecycle_keep = \"\"").unwrap();
+        assert_eq!(for_ever.upkeep.ingestion(LIFECYCLE, &[]).keep, None);
     }
 }
