@@ -1,7 +1,8 @@
 //! What metrics read of a gateway: raised by its connections, read by whoever shows them.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::OwnedSemaphorePermit;
 
 /// What happens at a gateway, counted. Clones count together.
@@ -12,7 +13,7 @@ pub struct Counters(Arc<Cells>);
 struct Cells {
     connected: AtomicU64,
     accepted: AtomicU64,
-    refused: AtomicU64,
+    refused: Mutex<BTreeMap<&'static str, u64>>,
     messages: AtomicU64,
     bytes: AtomicU64,
     acknowledged: AtomicU64,
@@ -56,7 +57,7 @@ impl Counters {
         Counts {
             connected: of(&cells.connected),
             accepted: of(&cells.accepted),
-            refused: of(&cells.refused),
+            refused: self.refusals().values().sum(),
             messages: of(&cells.messages),
             bytes: of(&cells.bytes),
             acknowledged: of(&cells.acknowledged),
@@ -67,6 +68,12 @@ impl Counters {
         }
     }
 
+    /// Clients that were refused so far, by the code of the reason; only codes that occurred.
+    #[must_use]
+    pub fn refusals(&self) -> BTreeMap<&'static str, u64> {
+        self.0.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// A client was let in; it is connected as long as the returned value lives.
     pub(crate) fn accept(&self) -> Connected {
         self.0.accepted.fetch_add(1, Ordering::Relaxed);
@@ -74,8 +81,8 @@ impl Counters {
         Connected(self.clone())
     }
 
-    pub(crate) fn refuse(&self) {
-        self.0.refused.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn refuse(&self, reason: &'static str) {
+        *self.0.refused.lock().unwrap_or_else(PoisonError::into_inner).entry(reason).or_default() += 1;
     }
 
     /// A message was given to the log; it waits for it as long as the returned value lives.

@@ -85,7 +85,7 @@ pub(crate) async fn serve<S>(
         Err(_) => debug!(%address, "no CONNECT came in time"),
         Ok(Err(NoConnect::Refused(version, refusal))) => {
             debug!(%address, %refusal, "a CONNECT is refused");
-            shared.counters.refuse();
+            shared.counters.refuse(refusal.reason());
             refuse(reader, writer, version, &refusal, &shared.settings).await;
         }
         Ok(Err(error)) => debug!(%address, %error, "no CONNECT came"),
@@ -165,7 +165,7 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Arrival<S> {
             Ok(admission) => admission,
             Err(refusal) => {
                 debug!(%client_id, %refusal, "a client is refused");
-                shared.counters.refuse();
+                shared.counters.refuse(refusal.reason());
                 shared.lifecycle.tell(event(
                     Happening::Refused,
                     refusal.reason(),

@@ -1,20 +1,24 @@
 //! Devices.
 
-use super::family::Family;
+use super::family::{Family, label};
 use crate::pipeline::Observed;
 
 pub(super) fn families(observed: &Observed) -> Vec<Family> {
-    let Some(counts) = observed.gateway.as_ref().map(|counters| counters.read()) else { return Vec::new() };
+    let Some(counters) = &observed.gateway else { return Vec::new() };
+    let counts = counters.read();
+    let mut refused = Family::counter(
+        "millstream_gateway_refused_connections",
+        "Clients that were told that they are not let in, by the reason that `lifecycle` has, too",
+    );
+    for (reason, clients) in counters.refusals() {
+        refused.count([label("reason", reason)], clients);
+    }
     let gauge = |name, help, value| Family::gauge(name, help).with([], value);
     let counter = |name, help, value| Family::counter(name, help).with([], value);
     vec![
         gauge("millstream_gateway_open_connections", "Clients that are connected", counts.connected),
         counter("millstream_gateway_connections", "Clients that were let in", counts.accepted),
-        counter(
-            "millstream_gateway_refused_connections",
-            "Clients that were told that they are not let in",
-            counts.refused,
-        ),
+        refused,
         counter("millstream_gateway_messages", "Messages that were given to the log", counts.messages),
         counter("millstream_gateway_bytes", "Bytes of these messages", counts.bytes),
         counter(

@@ -57,8 +57,8 @@ fn families(observed: &Observed) -> Vec<Family> {
     families.extend(gateway::families(observed));
     families.extend(subscriber::families(observed));
     families.extend(firehose::families(observed, now));
-    families.extend(processor::families(observed, now));
-    families.extend(upkeep::families(observed, now));
+    families.extend(processor::families(observed));
+    families.extend(upkeep::families(observed));
     families.extend(sql::families(observed));
     families
 }

@@ -2,10 +2,8 @@
 
 use super::family::{Family, label};
 use crate::pipeline::Observed;
-use millstream_model::time::Micros;
 use millstream_transform::processor::{ReportPhase, Status};
 use std::ops::Deref;
-use std::time::Duration;
 
 /// What may be done about a report, in the words of the label `phase`.
 const PHASES: [(ReportPhase, &str); 4] = [
@@ -15,25 +13,25 @@ const PHASES: [(ReportPhase, &str); 4] = [
     (ReportPhase::Retrying, "retrying"),
 ];
 
-pub(super) fn families(observed: &Observed, now: Micros) -> Vec<Family> {
+pub(super) fn families(observed: &Observed) -> Vec<Family> {
     let Some(status) = &observed.processor else { return Vec::new() };
     let mut families = of(status.borrow().deref());
-    families.extend(behind(status.borrow().deref(), now));
+    families.extend(behind(status.borrow().deref()));
     families
 }
 
 /// How far reports are behind their sources.
-fn behind(status: &Status, now: Micros) -> [Family; 3] {
+fn behind(status: &Status) -> [Family; 3] {
     let mut latest = Family::gauge(
         "millstream_report_source_latest_version",
         "Latest version of a report's source, as of the last look at it",
     );
-    let mut since = Family::gauge(
-        "millstream_report_since_current_seconds",
-        "Time since a report was last seen to show the latest version of its sources",
+    let mut current = Family::gauge(
+        "millstream_report_current_timestamp_seconds",
+        "When a report was last seen to show the latest version of its sources, in seconds since 1970",
     );
     let mut mark = Family::gauge(
-        "millstream_report_mark_time_seconds",
+        "millstream_report_mark_timestamp_seconds",
         "Of a report that waits for completeness: the event time before which its sources are complete, in seconds since 1970",
     );
     for (name, report) in &status.reports {
@@ -45,11 +43,10 @@ fn behind(status: &Status, now: Micros) -> [Family; 3] {
             latest.count(labels, u64::try_from(*version).unwrap_or_default());
         }
         if let Some(at) = report.current_at {
-            let age = Duration::from_micros(u64::try_from(now.0.saturating_sub(at.0)).unwrap_or_default());
-            since.value([label("report", name)], age.as_secs_f64());
+            current.value([label("report", name)], at.0 as f64 / 1e6);
         }
     }
-    [latest, since, mark]
+    [latest, current, mark]
 }
 
 fn of(status: &Status) -> Vec<Family> {
@@ -74,7 +71,8 @@ fn of(status: &Status) -> Vec<Family> {
     }
     let mut recomputed = Family::counter("millstream_report_runs", "How often a report was recomputed");
     let mut failures = Family::counter("millstream_report_failures", "How often that failed");
-    let mut spent = Family::counter("millstream_report_seconds", "Time that looks at a report have taken");
+    let mut spent =
+        Family::counter("millstream_report_look_seconds", "Time that looks at a report have taken");
     for (name, report) in &status.reports {
         recomputed.count([label("report", name)], report.recomputed);
         failures.count([label("report", name)], report.failures);

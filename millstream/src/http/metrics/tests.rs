@@ -42,12 +42,12 @@ fn observed() -> Observed {
         version: Some(3),
         sources: BTreeMap::from([("telemetry".to_owned(), 7)]),
         latest: BTreeMap::from([("telemetry".to_owned(), 9)]),
-        current_at: Some(Micros(i64::MAX)),
+        current_at: Some(Micros(1_700_000_000_250_000)),
         mark: Some(Micros(1_700_000_000_500_000)),
         ..ReportStatus::default()
     };
     let table = janitor::TableStatus {
-        tended_at: Some(DateTime::<Utc>::MAX_UTC),
+        tended_at: DateTime::<Utc>::from_timestamp_millis(1_700_000_000_750),
         extent: Extent { files: 12, bytes: 3_000 },
         totals: janitor::Totals { merged: 60, ..janitor::Totals::default() },
         last_error: None,
@@ -161,12 +161,13 @@ fn the_text_is_what_prometheus_reads() {
     has("millstream_firehose_mismatches_total{stream=\"telemetry\",column=\"a \\\"b\\\"\\\\\\n\"} 2.0");
     has("millstream_report_source_version{report=\"daily\",source=\"telemetry\"} 7.0");
     has("millstream_report_source_latest_version{report=\"daily\",source=\"telemetry\"} 9.0");
-    has("millstream_report_since_current_seconds{report=\"daily\"} 0.0");
-    has("millstream_report_mark_time_seconds{report=\"daily\"} 1700000000.5");
+    has("millstream_report_current_timestamp_seconds{report=\"daily\"} 1700000000.25");
+    has("millstream_report_mark_timestamp_seconds{report=\"daily\"} 1700000000.5");
     has("millstream_upkeep_runs_total{bucket=\"ingestion\"} 2.0");
     has("millstream_table_files{bucket=\"ingestion\",table=\"telemetry\"} 12.0");
     has("millstream_upkeep_merged_files_total{bucket=\"ingestion\",table=\"telemetry\"} 60.0");
-    has("millstream_upkeep_since_success_seconds{bucket=\"ingestion\",table=\"telemetry\"} 0.0");
+    let success = "millstream_upkeep_success_timestamp_seconds";
+    has(&format!("{success}{{bucket=\"ingestion\",table=\"telemetry\"}} 1700000000.75"));
     has("millstream_stage_ready{stage=\"firehose\"} 0.0");
     has("millstream_gateway_acknowledged_messages_total 0.0");
 }

@@ -7,40 +7,40 @@ use millstream_model::time::Micros;
 use millstream_transform::janitor::{Status, Totals};
 use std::ops::Deref;
 
-pub(super) fn families(observed: &Observed, now: Micros) -> Vec<Family> {
+pub(super) fn families(observed: &Observed) -> Vec<Family> {
     let statuses: Vec<(&str, Status)> =
         observed.janitors.iter().map(|(bucket, status)| (*bucket, status.borrow().deref().clone())).collect();
-    let mut families = rounds(&statuses, now);
-    families.extend(tables(&statuses, now));
+    let mut families = rounds(&statuses);
+    families.extend(tables(&statuses));
     families.extend(totals(&statuses));
     families
 }
 
-fn rounds(statuses: &[(&str, Status)], now: Micros) -> Vec<Family> {
+fn rounds(statuses: &[(&str, Status)]) -> Vec<Family> {
     let mut runs =
         Family::counter("millstream_upkeep_runs", "How often all tables of a bucket were looked after");
-    let mut since = Family::gauge(
-        "millstream_upkeep_since_run_seconds",
-        "Time since all tables of a bucket were last looked after; it grows while they cannot be listed",
+    let mut at = Family::gauge(
+        "millstream_upkeep_run_timestamp_seconds",
+        "When all tables of a bucket were last looked after, in seconds since 1970; it stands still while they cannot be listed",
     );
     for (bucket, status) in statuses {
         runs.count([label("bucket", bucket)], status.rounds);
-        if let Some(at) = status.ended_at {
-            since.value([label("bucket", bucket)], seconds_since(at, now));
+        if let Some(ended) = status.ended_at {
+            at.value([label("bucket", bucket)], seconds(ended));
         }
     }
-    vec![runs, since]
+    vec![runs, at]
 }
 
-fn tables(statuses: &[(&str, Status)], now: Micros) -> Vec<Family> {
+fn tables(statuses: &[(&str, Status)]) -> Vec<Family> {
     let mut files = Family::gauge(
         "millstream_table_files",
         "Files of a table's latest version, as of the last time that it was looked after",
     );
     let mut bytes = Family::gauge("millstream_table_bytes", "Bytes of these files");
-    let mut since = Family::gauge(
-        "millstream_upkeep_since_success_seconds",
-        "Time since a table was last looked after without a failure",
+    let mut succeeded = Family::gauge(
+        "millstream_upkeep_success_timestamp_seconds",
+        "When a table was last looked after without a failure, in seconds since 1970",
     );
     for (bucket, status) in statuses {
         for (name, table) in &status.tables {
@@ -48,10 +48,10 @@ fn tables(statuses: &[(&str, Status)], now: Micros) -> Vec<Family> {
             let labels = || [label("bucket", bucket), label("table", name)];
             files.count(labels(), table.extent.files);
             bytes.count(labels(), table.extent.bytes);
-            since.value(labels(), seconds_since(at, now));
+            succeeded.value(labels(), seconds(at));
         }
     }
-    vec![files, bytes, since]
+    vec![files, bytes, succeeded]
 }
 
 fn totals(statuses: &[(&str, Status)]) -> Vec<Family> {
@@ -94,8 +94,6 @@ fn totals(statuses: &[(&str, Status)]) -> Vec<Family> {
     counts.into_iter().map(family).collect()
 }
 
-/// Never below 0, whichever clock was asked first.
-fn seconds_since(at: DateTime<Utc>, now: Micros) -> f64 {
-    let micros = now.0.saturating_sub(Micros::from(at).0);
-    std::time::Duration::from_micros(u64::try_from(micros).unwrap_or_default()).as_secs_f64()
+fn seconds(at: DateTime<Utc>) -> f64 {
+    Micros::from(at).0 as f64 / 1e6
 }
