@@ -40,7 +40,7 @@ pub(super) struct StageReadiness {
     pub(super) ready: bool,
     /// What is in the way.
     pub(super) reasons: Vec<String>,
-    /// What fails beside it and does not keep the stage from its work, such as one report.
+    /// What fails beside it and does not keep the stage from all of its work, such as one report.
     pub(super) troubles: Vec<String>,
 }
 
@@ -66,7 +66,7 @@ pub(super) fn stages(observed: &Observed) -> Vec<(&'static str, StageReadiness)>
         stages.push(("process", process(observed)));
     }
     if observed.serves {
-        stages.push(("serve", StageReadiness::unless(unreached([&observed.ingestion, &observed.reporting]))));
+        stages.push(("serve", serve(observed)));
     }
     stages
 }
@@ -80,6 +80,12 @@ impl StageReadiness {
 /// Which of the things outside do not answer.
 fn unreached<const N: usize>(reaches: [&Option<Reach>; N]) -> Vec<String> {
     reaches.into_iter().flatten().filter_map(Reach::trouble).collect()
+}
+
+/// Without the log there is no tail: a question for it fails and says so, and those for committed files, and for the tables' state, are answered all the same.
+fn serve(observed: &Observed) -> StageReadiness {
+    let readiness = StageReadiness::unless(unreached([&observed.ingestion, &observed.reporting]));
+    StageReadiness { troubles: unreached([&observed.log]), ..readiness }
 }
 
 fn firehose(observed: &Observed) -> StageReadiness {

@@ -1,7 +1,6 @@
 //! Whether the log and the buckets answer: asked again and again in the background, so that any number of probes costs nothing and hangs on nothing.
 
 use super::log::LogHandle;
-use futures::StreamExt;
 use millstream_lake::Bucket;
 use millstream_model::name::LogTopic;
 use std::time::{Duration, Instant};
@@ -11,6 +10,9 @@ use tokio_util::sync::CancellationToken;
 /// From one answer to the next question.
 const PAUSE: Duration = Duration::from_secs(2);
 
+/// The same where a bucket answered: its owner pays for each question.
+const PAUSE_PAID: Duration = Duration::from_secs(10);
+
 /// A question that is not answered in this time is told as a trouble; it goes on waiting for its answer, which the log and the store bound.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -19,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(super) enum Target {
     /// The log, for the end of a topic, if it is there.
     Log(LogHandle, LogTopic),
-    /// A bucket, for anything that is in it.
+    /// A bucket, for what is at its top: a name for each table, however many files they have.
     Bucket(&'static str, Bucket),
 }
 
@@ -32,7 +34,7 @@ impl Target {
                 }
             }
             Self::Bucket(_, bucket) => {
-                bucket.store().list(None).next().await.transpose()?;
+                bucket.store().list_with_delimiter(None).await?;
             }
         }
         Ok(())
@@ -73,8 +75,9 @@ impl Reach {
             loop {
                 self.answer.send_modify(|answer| answer.asked = Some(Instant::now()));
                 let last = self.target.ask().await.map_err(|error| crate::telemetry::chain(&error));
+                let is_paid = last.is_ok() && matches!(self.target, Target::Bucket(..));
                 self.answer.send_replace(Answer { asked: None, last: Some(last) });
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(if is_paid { PAUSE_PAID } else { PAUSE }).await;
             }
         };
         tokio::select! {

@@ -133,6 +133,7 @@ fn two_of_each_stage_give_what_one_process_gives() {
 fn a_stage_is_not_ready_while_kafka_stands_still() {
     let Some(parts) = Parts::new("a_stage_is_not_ready_while_kafka_stands_still") else { return };
     let stages = [parts.start("collect", 0), parts.start("firehose", 0)];
+    let serve = parts.start("serve", 0);
     parts.kafka.stop(Service::Kafka);
     for (stage, name) in stages.iter().zip(["collect", "firehose"]) {
         let body = eventually("it says that it is not ready", || {
@@ -145,6 +146,14 @@ fn a_stage_is_not_ready_while_kafka_stands_still() {
         let ready = format!("millstream_stage_ready{{stage=\"{name}\"}}");
         assert_eq!(sample(stage.http(), &ready), Some(0.0));
     }
+    // It still answers for committed files.
+    eventually("serve says what it cannot do", || {
+        let (status, body) = serve.get("/readyz");
+        let said: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((status, &said["stages"]["serve"]["ready"]), (200, &json!(true)), "{said}");
+        said["stages"]["serve"]["troubles"].to_string().contains("the log").then_some(())
+    });
+    serve.drain();
     parts.kafka.cont(Service::Kafka);
     stages.iter().for_each(Stage::ready);
     let [collect, firehose] = stages;
