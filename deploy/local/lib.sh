@@ -4,6 +4,7 @@
 #   services.lock   held while something starts or stops; its being there says what this directory is
 #   env             addresses and credentials, KEY=value lines
 #   ports           NAME PORT lines, kept for good
+#   millstream.toml Millstream's configuration for this set; data/ is for what it keeps itself
 #   NAME/           data, configuration, log and process id of one service: kafka, minio, mosquitto
 
 readonly all_services="kafka minio mosquitto"
