@@ -61,6 +61,7 @@ use refusal::Refusal;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use trailer::Ending;
 
 /// Where questions are asked.
@@ -85,6 +86,9 @@ pub struct Settings {
     pub delivery: Duration,
     /// Whether an answer has what waits in the log, where the request does not say.
     pub tail: TailUse,
+    /// Where queries are worked on. One expression over one batch of rows never pauses, and may take long: what else shares these threads waits for it. `None`: where
+    /// the connections are.
+    pub runtime: Option<Handle>,
 }
 
 impl Default for Settings {
@@ -100,6 +104,7 @@ impl Default for Settings {
             stall: Duration::from_secs(60),
             delivery: Duration::from_secs(15 * 60),
             tail: TailUse::Follow,
+            runtime: None,
         }
     }
 }
@@ -119,6 +124,7 @@ pub fn router(settings: Settings, session: Arc<Session>, counters: Counters) -> 
         ),
         patience: Patience { stall: settings.stall, delivery: settings.delivery },
         tail: settings.tail,
+        runtime: settings.runtime,
         counters,
     };
     Router::new().route(PATH, post(ask).fallback(other_method)).with_state(Arc::new(server))
@@ -130,6 +136,7 @@ struct Server {
     admission: Admission,
     patience: Patience,
     tail: TailUse,
+    runtime: Option<Handle>,
     counters: Counters,
 }
 
@@ -162,7 +169,8 @@ impl Server {
         let permit = self.admission.admit().await?;
         let (session, course) = (Arc::clone(&self.session), course.clone());
         let asked = Asked { sql, ask, encoding, ending };
-        let body = delivery::begin(session, asked, self.patience, permit, course).await?;
+        let runtime = self.runtime.clone().unwrap_or_else(Handle::current);
+        let body = delivery::begin(session, asked, self.patience, permit, course, &runtime).await?;
         let trailers = ending.names().map(|names| (header::TRAILER, names));
         let headers = [
             (header::CONTENT_TYPE, encoding.content_type()),

@@ -8,6 +8,7 @@ use millstream_query::{Limits, TailUse, server};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
+use tokio::runtime::Handle;
 
 /// With less memory a sort fails instead of spilling: for each core it keeps 10 MB for merging what it has spilled.
 const MEMORY_MIN: u64 = 64 << 20;
@@ -36,8 +37,8 @@ impl Sql {
     }
 
     /// How questions are taken over HTTP.
-    pub(crate) fn server(&self, token: Option<Secret>) -> server::Settings {
-        server::Settings { token, ..self.server.clone() }
+    pub(crate) fn server(&self, token: Option<Secret>, runtime: Option<Handle>) -> server::Settings {
+        server::Settings { token, runtime, ..self.server.clone() }
     }
 }
 

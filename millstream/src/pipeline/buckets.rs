@@ -33,6 +33,11 @@ impl Buckets {
         Ok(buckets)
     }
 
+    /// Both once more, with connections of their own: what questions do to their threads holds up no commit.
+    pub(super) fn for_questions(settings: &Settings, directory: &Directory) -> anyhow::Result<Self> {
+        Ok(Self { ingestion: directory.ingestion(settings)?, reporting: directory.reporting(settings)? })
+    }
+
     /// As a question needs them, with what is configured, but without the log.
     pub(super) fn lakehouse(&self, settings: &Settings) -> Lakehouse {
         let lakehouse = Lakehouse::new(self.ingestion.clone(), self.reporting.clone());

@@ -13,6 +13,7 @@ mod janitor;
 mod log;
 mod observed;
 mod processor;
+mod query_threads;
 mod reach;
 mod stages;
 
@@ -34,6 +35,7 @@ use millstream_ingest::gateway::Observer;
 use millstream_model::secret::Secret;
 use millstream_transform::processor::Report;
 use processor::Processing;
+use query_threads::QueryThreads;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -54,6 +56,8 @@ pub(crate) struct Pipeline {
     beacon: Option<Beacon>,
     /// Where queries spill, until the end.
     spill: Option<Spill>,
+    /// Where queries are worked on.
+    query_threads: Option<QueryThreads>,
     /// By what reports are kept, where they are.
     processing: Option<Processing>,
 }
@@ -103,6 +107,7 @@ impl Pipeline {
             reports: settings.reports.clone(),
             beacon: None,
             spill: None,
+            query_threads: None,
             processing: None,
         };
         if stages.has(Role::Process) {
@@ -173,12 +178,14 @@ impl Pipeline {
         let (spill, spill_bytes) = directory.spill(settings);
         let limits = settings.sql.limits(spill.as_ref().map(|spill| spill.path().to_owned()), spill_bytes);
         self.spill = spill;
-        let lakehouse = self.buckets()?.lakehouse(settings);
+        let lakehouse = Buckets::for_questions(settings, directory)?.lakehouse(settings);
         let lakehouse = match &self.log {
             Some(log) => lakehouse.with_log(log.shared()),
             None => lakehouse,
         };
-        Ok(Questions { lakehouse, limits, server: settings.sql.server(token), id })
+        let threads = self.query_threads.insert(QueryThreads::start()?);
+        let server = settings.sql.server(token, threads.handle());
+        Ok(Questions { lakehouse, limits, server, id })
     }
 
     /// Where the program can be reached.

@@ -1,8 +1,10 @@
-//! Many who connect and say nothing: whoever asks is answered all the same.
+//! Many who connect and say nothing, or ask for what keeps every thread busy: everybody else is served all the same.
 
-use crate::http::{get, http};
-use crate::program::Home;
+use crate::http::{get, http, sample};
+use crate::mqtt::{Device, Version};
+use crate::program::{Home, eventually};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::io::Write;
 use std::net::TcpStream;
 
 /// More than there are places.
@@ -20,4 +22,35 @@ fn silent_connections_do_not_take_health_down() {
     assert_eq!(get(http, "/metrics").0, 200);
     drop(silent);
     up.drain();
+}
+
+/// As many as may run at a time, which is more than there are cores.
+const HOSTILE: usize = 8;
+
+/// Minutes of work, none of which waits for anything.
+const BUSY: &str = "select count(*) from generate_series(1, 8192) where regexp_like(repeat('a', 4000) || value, '[ab]*a[ab]{2000}c')";
+
+#[test]
+fn statements_that_keep_every_thread_busy_hold_up_no_device_and_no_probe() {
+    let home = Home::with("[sql]\ntime = \"1h\"\n");
+    let up = home.up();
+    let http = http(&up);
+    let request =
+        format!("POST /v1/sql HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{BUSY}", BUSY.len());
+    let asked = [(); HOSTILE].map(|()| {
+        let mut stream = TcpStream::connect(http).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        stream
+    });
+    let running = || sample(http, "millstream_sql_running_requests");
+    eventually("all of them run", || (running() == Some(HOSTILE as f64)).then_some(()));
+    let mut device = Device::connect(up.address(), Version::V5, "d1");
+    for reading in 0..200 {
+        device.publish("devices/d1/telemetry", format!("{{\"value\":{reading}}}"));
+    }
+    assert_eq!(get(http, "/healthz"), (200, "ok\n".to_owned()));
+    assert_eq!(get(http, "/readyz").0, 200);
+    assert_eq!(running(), Some(HOSTILE as f64), "they were to last longer than all this");
+    drop(asked);
+    up.kill();
 }

@@ -1,6 +1,6 @@
 //! One query from its statement to its last byte.
 //!
-//! A task of its own runs the query and writes its rows; a short channel between it and the connection makes it go as fast as the client reads. The task
+//! A task of its own, on the threads that are for queries, runs the query and writes its rows; a short channel between it and the connection makes it go as fast as the client reads. The task
 //! belongs to the body: when the client goes, the connection drops the body, and with it the task, the query and its permit.
 
 use super::Patience;
@@ -22,6 +22,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -82,15 +83,17 @@ pub(super) async fn begin(
     patience: Patience,
     permit: Permit,
     course: Course,
+    runtime: &Handle,
 ) -> Result<Body, Refusal> {
     let (sender, pieces) = mpsc::channel(PIECES_WAITING);
     let mut outlet = Outlet { pieces: sender, patience, waited: Duration::ZERO, course: course.clone() };
     let ending = asked.ending;
     let mut task = JoinSet::new();
-    task.spawn(async move {
+    let work = async move {
         let _permit = permit;
         outlet.run(&session, &asked).await
-    });
+    };
+    task.spawn_on(work, runtime);
     let mut delivery = Delivery { pieces, course, task, ending, frames: VecDeque::new(), over: false };
     match delivery.pieces.recv().await {
         Some(Piece::Failed(refusal)) => return Err(refusal),
