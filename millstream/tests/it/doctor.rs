@@ -1,6 +1,6 @@
 //! `millstream doctor` on a real MinIO and a real Kafka: it names exactly what is missing.
 
-use crate::program::{Ended, Home, free_port, run};
+use crate::program::{Ended, Home, free_port, package, run};
 use axum::http::Request;
 use millstream_services::{Services, services};
 use object_store::ClientOptions;
@@ -14,15 +14,20 @@ use url::form_urlencoded;
 const ALL: [&str; 5] =
     ["s3:ListBucket", "s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"];
 
-/// Temporary credentials that allow these actions and nothing else, by the store's own security token service.
+/// Credentials that allow these actions and nothing else.
 fn allowed(services: &Services, actions: &[&str]) -> BTreeMap<&'static str, String> {
     let actions = actions.iter().map(|action| format!("{action:?}")).collect::<Vec<_>>().join(",");
     let policy = format!(
         r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Action":[{actions}],"Resource":["arn:aws:s3:::*"]}}]}}"#
     );
+    session(services, &policy)
+}
+
+/// Temporary credentials with a policy of their own, by the store's security token service.
+fn session(services: &Services, policy: &str) -> BTreeMap<&'static str, String> {
     let form = form_urlencoded::Serializer::new(String::new())
         .extend_pairs([("Action", "AssumeRole"), ("Version", "2011-06-15"), ("DurationSeconds", "3600")])
-        .append_pair("Policy", &policy)
+        .append_pair("Policy", policy)
         .finish();
     let mut request = Request::builder()
         .method("POST")
@@ -57,6 +62,7 @@ fn allowed(services: &Services, actions: &[&str]) -> BTreeMap<&'static str, Stri
 struct Patient {
     dir: TempDir,
     ingestion: String,
+    reporting: String,
 }
 
 impl Patient {
@@ -73,7 +79,7 @@ impl Patient {
             services.s3_endpoint
         );
         std::fs::write(dir.path().join("millstream.toml"), text).unwrap();
-        Self { dir, ingestion }
+        Self { dir, ingestion, reporting }
     }
 
     fn examined(&self, credentials: &BTreeMap<&str, String>, arguments: &[&str]) -> Ended {
@@ -101,6 +107,21 @@ fn missing(ended: &Ended) -> Vec<String> {
     let failed = ended.out.lines().filter(|line| line.starts_with("failed"));
     let said = failed.map(|line| line.split_once(": ").map_or(line, |(_, said)| said));
     said.map(|said| said.split(" is missing").next().unwrap_or(said).to_owned()).collect()
+}
+
+#[test]
+fn the_policy_for_compose_allows_what_is_needed_in_its_buckets_and_nothing_elsewhere() {
+    let Some(services) = services("the_policy_for_compose") else { return };
+    let patient = Patient::new(services, "");
+    let policy = std::fs::read_to_string(package().join("../deploy/compose/policy.json")).unwrap();
+    let own = policy
+        .replace(":::ingestion", &format!(":::{}", patient.ingestion))
+        .replace(":::reporting", &format!(":::{}", patient.reporting));
+    let healthy = patient.examined(&session(services, &own), &[]).good();
+    assert!(healthy.out.ends_with("all is well\n"), "{}", healthy.out);
+    let elsewhere = patient.examined(&session(services, &policy), &[]);
+    assert_eq!(elsewhere.code(), Some(1), "{}", elsewhere.out);
+    assert!(missing(&elsewhere).iter().any(|right| right.contains("s3:ListBucket")), "{}", elsewhere.out);
 }
 
 #[test]
