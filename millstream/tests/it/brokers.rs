@@ -1,8 +1,9 @@
 //! Somebody else's broker: collectors that share what it has, and the recipe of deploy/README.md.
 
 use crate::foreign::mosquitto;
-use crate::http::sample;
-use crate::program::{Ended, Home, Running, eventually, free_port, package, run};
+use crate::http::{get, http, sample, sql};
+use crate::mqtt::{Device, Version};
+use crate::program::{Ended, Home, Running, Up, eventually, free_port, package, run};
 use crate::stage::Stage;
 use millstream_log::kafka::{KafkaLog, KafkaSettings};
 use millstream_log::{Log, ReadLimit};
@@ -312,4 +313,27 @@ fn the_recipe_for_a_broker_in_front_keeps_commands_and_readings() {
 fn checks(home: &Home, config: &Path) {
     let said = home.run(&["check", config.to_str().unwrap()]).good();
     assert!(!said.err.contains("warning"), "{}", said.err);
+}
+
+#[test]
+fn a_set_of_local_services_has_a_configuration_that_runs_as_it_is() {
+    let all = [Service::Kafka, Service::Minio, Service::Mosquitto];
+    let Some(services) = Services::own("a_set_of_local_services_has_a_configuration", &all) else { return };
+    let home = Home::new();
+    let config = services.directory.join("millstream.toml");
+    let config = config.to_str().unwrap();
+    let up = Up::start(home.command(["up", "--config", config]).env_remove("MILLSTREAM__HTTP__LISTEN"));
+    let http = http(&up);
+    eventually("it is ready", || (get(http, "/readyz").0 == 200).then_some(()));
+    // One by the broker, one by the gateway.
+    for (device, address) in [("d1", services.mqtt.parse().unwrap()), ("d2", up.address())] {
+        let mut connection = Device::connect(address, Version::V5, device);
+        connection.publish(&format!("devices/{device}/telemetry"), r#"{"value":1}"#);
+    }
+    let count = "select count(distinct device_id) as devices from telemetry";
+    eventually("both are in the answer", || (sql(http, count) == json!([{ "devices": 2 }])).then_some(()));
+    up.drain();
+    let committed =
+        home.run(&["sql", "--config", config, "--no-tail", "--format", "csv", "-c", count]).good();
+    assert_eq!(committed.out, "devices\n2\n");
 }
