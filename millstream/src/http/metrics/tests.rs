@@ -171,3 +171,20 @@ fn the_text_is_what_prometheus_reads() {
     has("millstream_stage_ready{stage=\"firehose\"} 0.0");
     has("millstream_gateway_acknowledged_messages_total 0.0");
 }
+
+#[test]
+fn what_is_worth_an_alert_is_there() {
+    let readme = include_str!("../../../../deploy/README.md");
+    let (_, section) = readme.split_once("## What to watch").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let families = families(&observed());
+    let known: HashSet<&str> = families.iter().map(|family| family.name()).collect();
+    let named: HashSet<&str> = section
+        .split(|c: char| !c.is_ascii_lowercase() && c != '_')
+        .filter(|word| word.starts_with("millstream_"))
+        .collect();
+    assert!(named.len() > 10, "{named:?}");
+    let is_known = |name: &str| known.contains(name.strip_suffix("_total").unwrap_or(name));
+    let unknown: Vec<_> = named.iter().filter(|name| !is_known(name)).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+}
