@@ -1,6 +1,7 @@
 //! Stages of the pipeline as supervised tasks: each has a name, each is joined, the first failure is the one that is told.
 
 use std::future::Future;
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +32,17 @@ impl Stage {
     ) {
         let task = task.into();
         self.tasks.spawn(async move { (task, run.await) });
+    }
+
+    /// Starts a task on other threads.
+    pub(crate) fn spawn_on(
+        &mut self,
+        threads: &Handle,
+        task: impl Into<String>,
+        run: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    ) {
+        let task = task.into();
+        self.tasks.spawn_on(async move { (task, run.await) }, threads);
     }
 
     /// Returns when a task has ended although nobody told it to: always a failure. Cancel-safe.

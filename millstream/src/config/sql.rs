@@ -37,8 +37,8 @@ impl Sql {
     }
 
     /// How questions are taken over HTTP.
-    pub(crate) fn server(&self, token: Option<Secret>, runtime: Option<Handle>) -> server::Settings {
-        server::Settings { token, runtime, ..self.server.clone() }
+    pub(crate) fn server(&self, token: Option<Secret>, runtime: Handle) -> server::Settings {
+        server::Settings { token, runtime: Some(runtime), ..self.server.clone() }
     }
 }
 

@@ -33,8 +33,8 @@ impl Buckets {
         Ok(buckets)
     }
 
-    /// Both once more, with connections of their own: what questions do to their threads holds up no commit.
-    pub(super) fn for_questions(settings: &Settings, directory: &Directory) -> anyhow::Result<Self> {
+    /// Both once more, with connections of their own: what SQL does to its threads holds up no commit.
+    pub(super) fn again(settings: &Settings, directory: &Directory) -> anyhow::Result<Self> {
         Ok(Self { ingestion: directory.ingestion(settings)?, reporting: directory.reporting(settings)? })
     }
 

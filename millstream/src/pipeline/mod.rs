@@ -13,9 +13,9 @@ mod janitor;
 mod log;
 mod observed;
 mod processor;
-mod query_threads;
 mod reach;
 mod stages;
+mod threads;
 
 pub(crate) use log::{LogHandle, open_kafka};
 pub(crate) use observed::Observed;
@@ -35,9 +35,9 @@ use millstream_ingest::gateway::Observer;
 use millstream_model::secret::Secret;
 use millstream_transform::processor::Report;
 use processor::Processing;
-use query_threads::QueryThreads;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use threads::Threads;
 use tokio::net::TcpListener;
 
 /// The stages of this process.
@@ -57,7 +57,7 @@ pub(crate) struct Pipeline {
     /// Where queries spill, until the end.
     spill: Option<Spill>,
     /// Where queries are worked on.
-    query_threads: Option<QueryThreads>,
+    query_threads: Option<Threads>,
     /// By what reports are kept, where they are.
     processing: Option<Processing>,
 }
@@ -178,13 +178,13 @@ impl Pipeline {
         let (spill, spill_bytes) = directory.spill(settings);
         let limits = settings.sql.limits(spill.as_ref().map(|spill| spill.path().to_owned()), spill_bytes);
         self.spill = spill;
-        let lakehouse = Buckets::for_questions(settings, directory)?.lakehouse(settings);
+        let lakehouse = Buckets::again(settings, directory)?.lakehouse(settings);
         let lakehouse = match &self.log {
             Some(log) => lakehouse.with_log(log.shared()),
             None => lakehouse,
         };
-        let threads = self.query_threads.insert(QueryThreads::start()?);
-        let server = settings.sql.server(token, threads.handle());
+        let threads = self.query_threads.insert(Threads::start("queries")?);
+        let server = settings.sql.server(token, threads.handle().clone());
         Ok(Questions { lakehouse, limits, server, id })
     }
 

@@ -1,6 +1,8 @@
 //! Ingestion bucket to reporting bucket.
 
 use super::Pipeline;
+use super::buckets::Buckets;
+use super::threads::Threads;
 use crate::config::Settings;
 use crate::config::lake::Location;
 use crate::config::log::LogChoice;
@@ -20,6 +22,8 @@ const REPORTS_DRAIN_MAX: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Processing {
     rules: processor::Settings,
+    /// Where they are computed.
+    _threads: Threads,
     /// Where computations spill, until the end.
     _spill: Option<Spill>,
 }
@@ -51,22 +55,24 @@ impl Pipeline {
         let sweep = settings.sweep;
         let (limits, spill) = report_limits(directory, settings);
         let rules = processor::Settings { sweep, trim, notices, limits, ..processor::Settings::default() };
-        self.processing = Some(Processing { rules: rules.clone(), _spill: spill });
-        let (log, reports, buckets) = (self.log()?.shared(), self.reports.clone(), self.buckets()?.clone());
+        let (threads, computed_by) = (Threads::start("reports")?, rules.clone());
+        let (log, reports) = (self.log()?.shared(), self.reports.clone());
+        let buckets = Buckets::again(settings, directory)?;
         let (token, status) = (self.processor.token(), watch::Sender::default());
         self.observed.processor = Some(status.subscribe());
-        self.processor.spawn("reports", async move {
-            processor::run(rules, reports, log, buckets.ingestion, buckets.reporting, token, status)
+        self.processor.spawn_on(threads.handle(), "reports", async move {
+            processor::run(computed_by, reports, log, buckets.ingestion, buckets.reporting, token, status)
                 .await
                 .map_err(Into::into)
         });
+        self.processing = Some(Processing { rules, _threads: threads, _spill: spill });
         Ok(())
     }
 
     /// Ends the processor, and brings its reports up to date: what the firehose committed while it drained belongs into them, too.
     /// What does not fit into the time, or fails, the next start does.
     pub(super) async fn drain_processor(&mut self) -> anyhow::Result<()> {
-        let Some(Processing { rules, _spill }) = self.processing.take() else { return Ok(()) };
+        let Some(Processing { rules, _threads, _spill }) = self.processing.take() else { return Ok(()) };
         let drained = self.processor.drain().await;
         let (log, buckets) = (self.log()?.shared(), self.buckets()?.clone());
         let caught_up = processor::catch_up(

@@ -2,7 +2,7 @@
 
 use crate::http::{get, http, sample};
 use crate::mqtt::{Device, Version};
-use crate::program::{Home, eventually};
+use crate::program::{Home, Up, eventually};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::Write;
 use std::net::TcpStream;
@@ -22,6 +22,16 @@ fn silent_connections_do_not_take_health_down() {
     assert_eq!(get(http, "/metrics").0, 200);
     drop(silent);
     up.drain();
+}
+
+/// Acknowledges what devices send, and answers probes.
+fn serves_everybody_else(up: &Up) {
+    let mut device = Device::connect(up.address(), Version::V5, "d1");
+    for reading in 0..200 {
+        device.publish("devices/d1/telemetry", format!("{{\"value\":{reading}}}"));
+    }
+    assert_eq!(get(http(up), "/healthz"), (200, "ok\n".to_owned()));
+    assert_eq!(get(http(up), "/readyz").0, 200);
 }
 
 /// As many as may run at a time, which is more than there are cores.
@@ -44,13 +54,24 @@ fn statements_that_keep_every_thread_busy_hold_up_no_device_and_no_probe() {
     });
     let running = || sample(http, "millstream_sql_running_requests");
     eventually("all of them run", || (running() == Some(HOSTILE as f64)).then_some(()));
-    let mut device = Device::connect(up.address(), Version::V5, "d1");
-    for reading in 0..200 {
-        device.publish("devices/d1/telemetry", format!("{{\"value\":{reading}}}"));
-    }
-    assert_eq!(get(http, "/healthz"), (200, "ok\n".to_owned()));
-    assert_eq!(get(http, "/readyz").0, 200);
+    serves_everybody_else(&up);
     assert_eq!(running(), Some(HOSTILE as f64), "they were to last longer than all this");
     drop(asked);
+    up.kill();
+}
+
+#[test]
+fn a_report_that_keeps_every_thread_busy_holds_up_no_device_and_no_probe() {
+    let home = Home::with(&format!(
+        "[sql]\ntime = \"1h\"\n[[stream]]\nname = \"telemetry\"\ntopic = \"devices/{{device_id}}/telemetry\"\nfiles = {{ close_idle = \"200ms\" }}\n\
+         [[report]]\nname = \"busy\"\nsql = \"select device_id, ({}) as n from telemetry\"\n",
+        BUSY.replace('\\', "\\\\")
+    ));
+    let up = home.up();
+    Device::connect(up.address(), Version::V5, "d0").publish("devices/d0/telemetry", r#"{"value":1}"#);
+    let computing = "millstream_report_phase{report=\"busy\",phase=\"computing\"}";
+    eventually("it is computed", || (sample(http(&up), computing) == Some(1.0)).then_some(()));
+    serves_everybody_else(&up);
+    assert_eq!(sample(http(&up), computing), Some(1.0), "it was to last longer than all this");
     up.kill();
 }
