@@ -5,6 +5,8 @@
 //! growing pauses. The broker keeps the session meanwhile. `inbox`, `publish` and `wire` are the protocol, both versions behind one set of types.
 //!
 //! What the broker holds back, and what it forgets:
+//! - **The session** it keeps as long as it likes. Where that is shorter than was asked, and where it is gone when we come back, it is said: in the program's log,
+//!   in the status, and by [`probe`].
 //! - **QoS.** It subscribes at QoS 1. A message of QoS 0 is delivered as such, and lost when the log or the connection fails.
 //! - **Retained messages.** A subscription that is new to the broker gets what it retains, as rows. One that the session had before does not, so that a
 //!   reconnect adds no rows: to MQTT 5 brokers we say so, of a 3.1.1 broker such messages are dropped and counted. That is only done once all of them were
@@ -22,11 +24,13 @@ mod connection;
 mod inbox;
 mod link;
 mod malformed;
+mod mark;
 mod message;
 mod publish;
 mod retry;
 mod settings;
 mod sieve;
+mod term;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -36,6 +40,7 @@ pub use settings::{
     BadBroker, BadFilter, BadVersion, Broker, MqttVersion, SubscriberSettings, Transport, check_filter,
     check_group,
 };
+pub use term::{Seconds, SessionTerm};
 pub use tls::TlsError;
 
 use crate::clock::Clock;
@@ -44,6 +49,7 @@ use crate::gateway::routes::Routes;
 use crate::route::Router;
 use connection::{Connection, End};
 use link::{Link, LinkError};
+use mark::Mark;
 use message::Limits;
 use millstream_log::Log;
 use retry::Retry;
@@ -57,6 +63,7 @@ use tokio::task::JoinError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+use wire::{Granted, Session};
 
 /// Why a subscriber cannot begin.
 #[derive(Debug, Error)]
@@ -86,16 +93,24 @@ pub enum SubscriberError {
 #[error(transparent)]
 pub struct ProbeError(LinkError);
 
-/// Whether a broker answers and lets us in: connects as a subscriber does, by a client id of its own and without a session, and goes again.
+/// Whether a broker answers and lets us in, and how long it would keep our session: connects as a subscriber does, by a client id of its own, and goes again
+/// without leaving anything.
 ///
 /// # Errors
 /// If not.
-pub async fn probe(settings: SubscriberSettings) -> Result<(), ProbeError> {
+pub async fn probe(settings: SubscriberSettings) -> Result<SessionTerm, ProbeError> {
     // An id that nobody else has: a broker ends the connection of whoever has the same.
     let client_id = format!("millstream-probe-{:x}", fastrand::u64(..));
-    let settings = SubscriberSettings { client_id, session_expiry: Duration::ZERO, ..settings };
-    Link::open(&settings).await.map_err(ProbeError)?.leave().await;
-    Ok(())
+    // What MQTT 5 takes back with its goodbye, 3.1.1 must not ask for.
+    let session_expiry = match settings.version {
+        MqttVersion::V5 => settings.session_expiry,
+        MqttVersion::V311 => Duration::ZERO,
+    };
+    let settings = SubscriberSettings { client_id, session_expiry, ..settings };
+    let link = Link::open(&settings).await.map_err(ProbeError)?;
+    let term = link.session_term;
+    link.leave(Session::Ends).await;
+    Ok(term)
 }
 
 /// How a subscriber does. The counts begin at the process's start.
@@ -115,6 +130,10 @@ pub struct Status {
     pub unwanted_dropped: u64,
     /// Messages of QoS 0 that the log did not take.
     pub lost: u64,
+    /// How long the broker keeps the session without a connection, as it said last; `None`: it has not accepted one yet.
+    pub session_term: Option<SessionTerm>,
+    /// Times that it had forgotten the session, and with it what it should have kept for us.
+    pub sessions_lost: u64,
     /// Connections that ended, or could not be made.
     pub reconnects: u64,
     /// Why there is no connection, or not every subscription; the last such reason, also when it is over.
@@ -132,11 +151,34 @@ struct Stage {
     clock: Arc<dyn Clock>,
     limits: Limits,
     sieve: Sieve,
+    mark: Mark,
     status: Status,
     told: watch::Sender<Status>,
 }
 
 impl Stage {
+    /// The broker has accepted a connection. Says what that means for what was published while there was none.
+    async fn accepted(&mut self, granted: Granted, term: SessionTerm) {
+        let SubscriberSettings { name, broker, client_id, session_expiry, .. } = &self.settings;
+        let session_present = granted.session_present;
+        if !session_present && self.mark.is_made() {
+            self.status.sessions_lost += 1;
+            warn!(subscriber = name, %broker, "the broker has forgotten the session, and what was published meanwhile");
+        }
+        if let SessionTerm::Shorter { asked, granted } = term
+            && self.status.session_term != Some(term)
+        {
+            warn!(subscriber = name, %broker, %asked, %granted, "the broker keeps the session for a shorter time than is asked for: if we are away for longer, what is published meanwhile is lost");
+        }
+        info!(subscriber = name, %broker, client_id, session_present, "connected");
+        self.status.generation += 1;
+        self.status.session_term = Some(term);
+        self.sieve.connected(session_present);
+        if !session_expiry.is_zero() {
+            self.mark.make().await;
+        }
+    }
+
     /// Tells the status if it has changed.
     fn tell(&self) {
         self.told.send_if_modified(|told| {
@@ -168,6 +210,7 @@ pub async fn run(
     let mut stage = Stage {
         limits: Limits::new(&settings),
         sieve: Sieve::new(settings.version, settings.filters.clone()),
+        mark: Mark::find(&settings).await,
         routes: Routes::new(router, observer),
         status: Status::default(),
         told: status,
@@ -219,14 +262,7 @@ async fn connection(stage: &mut Stage, shutdown: &CancellationToken) -> End {
         Ok(link) => link,
         Err(error) => return error.into(),
     };
-    let SubscriberSettings { name, broker, client_id, .. } = &stage.settings;
-    let session_present = link.granted.session_present;
-    if stage.status.generation > 0 && !session_present {
-        warn!(subscriber = name, %broker, "the broker has forgotten the session, and what was published meanwhile");
-    }
-    info!(subscriber = name, %broker, client_id, session_present, "connected");
-    stage.status.generation += 1;
-    stage.sieve.connected(session_present);
+    stage.accepted(link.granted, link.session_term).await;
     match Connection::new(stage, link) {
         Ok(connection) => connection.serve(shutdown).await,
         Err(error) => error.into(),

@@ -52,6 +52,11 @@ impl Directory {
         self.0.join("sessions.redb")
     }
 
+    /// Says that the broker of this subscriber has given it a session.
+    pub(crate) fn session_mark(&self, subscriber: &str) -> PathBuf {
+        self.0.join("subscribers").join(subscriber)
+    }
+
     /// The configuration that is used when no other is given.
     pub(crate) fn config(&self) -> PathBuf {
         self.0.join("millstream.toml")

@@ -9,7 +9,7 @@ use super::message;
 use super::publish::Publish;
 use super::settings::SubscriberSettings;
 use super::sieve::Verdict;
-use super::wire::Inbound;
+use super::wire::{Inbound, Session};
 use super::{Stage, chain};
 use crate::gateway::acks::InOrder;
 use crate::gateway::wire::{Delivery, PacketId};
@@ -331,7 +331,7 @@ impl<'s> Connection<'s> {
         self.give_up();
         self.tell();
         if !matches!(end, End::Link(_)) {
-            self.link.leave().await;
+            self.link.leave(Session::Stays).await;
         }
         end
     }

@@ -3,9 +3,10 @@
 use super::SubscriberError;
 use super::inbox::Inbox;
 use super::malformed::Malformed;
-use super::settings::{SubscriberSettings, Transport};
+use super::settings::{MqttVersion, SubscriberSettings, Transport};
+use super::term::SessionTerm;
 use super::tls::{self, TlsError};
-use super::wire::{Granted, Inbound, Wire};
+use super::wire::{Granted, Inbound, Session, Wire};
 use crate::outlet::Outlet;
 use crate::replay::Wire as Stream;
 use bytes::BytesMut;
@@ -81,6 +82,7 @@ pub(crate) struct Link {
     pub(crate) outlet: Outlet,
     pub(crate) wire: Wire,
     pub(crate) granted: Granted,
+    pub(crate) session_term: SessionTerm,
     last_heard: Instant,
     /// Half of the keep-alive: a probe that often is always in time.
     ping_every: Duration,
@@ -119,6 +121,10 @@ impl Link {
                 None => {}
             }
         };
+        let session_term = match settings.version {
+            MqttVersion::V311 => SessionTerm::Unsaid,
+            MqttVersion::V5 => SessionTerm::of(settings.session_expiry.into(), granted.session_expiry),
+        };
         let now = Instant::now();
         let ping_every = granted.keep_alive.unwrap_or(settings.keep_alive).max(Duration::from_secs(1)) / 2;
         Ok(Self {
@@ -127,6 +133,7 @@ impl Link {
             outlet,
             wire,
             granted,
+            session_term,
             last_heard: now,
             ping_every,
             next_ping: now + ping_every,
@@ -167,10 +174,10 @@ impl Link {
         Ok(())
     }
 
-    /// Says goodbye; the broker keeps the session. Whatever was written before reaches the broker first.
-    pub(crate) async fn leave(mut self) {
+    /// Says goodbye. Whatever was written before reaches the broker first.
+    pub(crate) async fn leave(mut self, session: Session) {
         let goodbye = async {
-            self.wire.disconnect(&mut self.outlet.bytes)?;
+            self.wire.disconnect(session, &mut self.outlet.bytes)?;
             self.outlet.drain().await?;
             self.outlet.shutdown().await?;
             // A socket closed with unread bytes is reset, and what was written last may be lost with it.

@@ -38,6 +38,9 @@ pub struct SubscriberSettings {
     /// How long the broker is asked to keep the session without a connection (MQTT 5; with 3.1.1 the broker decides). Whole seconds; none is a session that begins
     /// and ends with the connection, also with 3.1.1.
     pub session_expiry: Duration,
+    /// A file of this subscription alone, in which it says that the broker has given it a session. By it the next process knows whether a broker that has none has
+    /// lost it; without one it does not. The folder is made if it is not there.
+    pub session_mark: Option<PathBuf>,
     /// Messages that may wait for the log: the receive maximum. A broker of MQTT 5 holds back what is beyond; of one of 3.1.1 nothing more is read.
     pub receive_max: NonZeroU16,
     /// Bytes of messages that may wait for the log; then nothing more is read.
@@ -76,6 +79,7 @@ impl SubscriberSettings {
             key: None,
             keep_alive: Duration::from_secs(30),
             session_expiry: Duration::from_secs(7 * 24 * 3600),
+            session_mark: None,
             receive_max: NonZeroU16::new(1024).unwrap_or(NonZeroU16::MIN),
             in_flight_bytes: 64 << 20,
             packet_max: 1 << 20,

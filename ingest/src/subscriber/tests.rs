@@ -6,4 +6,5 @@ mod played;
 mod real;
 mod scripted;
 mod secured;
+mod session;
 mod trouble;

@@ -6,6 +6,7 @@ use super::inbox::Packet;
 use super::malformed::Malformed;
 use super::publish::Publish;
 use super::settings::{MqttVersion, SubscriberSettings};
+use super::term::Seconds;
 use crate::gateway::wire::PacketId;
 use bytes::{Bytes, BytesMut};
 use rmqtt_codec::error::EncodeError;
@@ -41,10 +42,21 @@ pub(crate) enum Inbound {
     Other,
 }
 
+/// What a goodbye means for the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Session {
+    /// It stays as long as was agreed.
+    Stays,
+    /// The broker forgets it. In 3.1.1 that is said by the CONNECT.
+    Ends,
+}
+
 /// What the broker grants a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Granted {
     pub(crate) session_present: bool,
+    /// Seconds that it keeps the session without a connection, where they are others than we asked for.
+    pub(crate) session_expiry: Option<u32>,
     /// Where the broker wants another keep-alive than we asked for.
     pub(crate) keep_alive: Option<Duration>,
 }
@@ -105,11 +117,10 @@ impl Wire {
                 codec.encode(connect.into(), out)
             }
             Self::V5(codec) => {
-                let session_expiry = settings.session_expiry.as_secs();
                 let connect = v5::Connect {
                     clean_start: settings.session_expiry.is_zero(),
                     keep_alive,
-                    session_expiry_interval_secs: u32::try_from(session_expiry).unwrap_or(u32::MAX),
+                    session_expiry_interval_secs: Seconds::from(settings.session_expiry).0,
                     receive_max: Some(settings.receive_max),
                     topic_alias_max: 0,
                     client_id,
@@ -203,11 +214,14 @@ impl Wire {
         }
     }
 
-    /// A goodbye that leaves the session as it is.
-    pub(crate) fn disconnect(&mut self, out: &mut BytesMut) -> Result<(), EncodeError> {
+    pub(crate) fn disconnect(&mut self, session: Session, out: &mut BytesMut) -> Result<(), EncodeError> {
         match self {
             Self::V311(codec) => codec.encode(v3::Packet::Disconnect, out),
-            Self::V5(codec) => codec.encode(v5::Packet::Disconnect(v5::Disconnect::default()), out),
+            Self::V5(codec) => {
+                let session_expiry_interval_secs = (session == Session::Ends).then_some(0);
+                let disconnect = v5::Disconnect { session_expiry_interval_secs, ..v5::Disconnect::default() };
+                codec.encode(v5::Packet::Disconnect(disconnect), out)
+            }
         }
     }
 }
@@ -219,7 +233,11 @@ fn acknowledgement(id: PacketId) -> v5::PublishAck {
 fn inbound_v311(packet: v3::Packet) -> Inbound {
     match packet {
         v3::Packet::ConnectAck(ack) if ack.return_code == v3::ConnectAckReason::ConnectionAccepted => {
-            Inbound::Connected(Granted { session_present: ack.session_present, keep_alive: None })
+            Inbound::Connected(Granted {
+                session_present: ack.session_present,
+                session_expiry: None,
+                keep_alive: None,
+            })
         }
         v3::Packet::ConnectAck(ack) => {
             Inbound::Refused(format!("{:?} (return code {})", ack.return_code, u8::from(ack.return_code)))
@@ -241,6 +259,7 @@ fn inbound_v5(packet: v5::Packet) -> Inbound {
         v5::Packet::ConnectAck(ack) if ack.reason_code == v5::ConnectAckReason::Success => {
             Inbound::Connected(Granted {
                 session_present: ack.session_present,
+                session_expiry: ack.session_expiry_interval_secs,
                 keep_alive: ack.server_keepalive_sec.map(|seconds| Duration::from_secs(seconds.into())),
             })
         }

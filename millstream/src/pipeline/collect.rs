@@ -30,7 +30,8 @@ impl Pipeline {
         let several = settings.subscribers.iter().any(Subscriber::is_one_of_several);
         let instance = if several { Some(Arc::new(directory.instance()?)) } else { None };
         for subscriber in &settings.subscribers {
-            self.start_subscriber(subscriber, instance.clone(), Arc::clone(&router), Arc::clone(&observer))?;
+            let (router, observer) = (Arc::clone(&router), Arc::clone(&observer));
+            self.start_subscriber(subscriber, directory, instance.clone(), router, observer)?;
         }
         Ok(())
     }
@@ -75,6 +76,7 @@ impl Pipeline {
     fn start_subscriber(
         &mut self,
         subscriber: &Subscriber,
+        directory: &Directory,
         instance: Option<Arc<Instance>>,
         router: Arc<Router>,
         observer: Arc<dyn Observer>,
@@ -84,6 +86,7 @@ impl Pipeline {
         if let Some(instance) = &instance {
             settings.client_id = format!("{}-{}", settings.client_id, instance.id());
         }
+        settings.session_mark = Some(directory.session_mark(subscriber.name()));
         let status = watch::Sender::default();
         self.observed.subscribers.insert(subscriber.name().to_owned(), status.subscribe());
         self.collect.spawn(format!("subscriber {}", subscriber.name()), async move {

@@ -233,3 +233,18 @@ fn a_broker_that_lets_us_in_is_well() {
     check("5", "ok       subscriber plant: ");
     check("3.1.1", "ok       subscriber plant: ");
 }
+
+#[test]
+fn a_broker_that_keeps_our_session_for_too_short_a_time_is_a_warning() {
+    // A gateway of ours is a broker, as far as its CONNACK.
+    let broker = Home::with("[gateway]\nsession_expiry_max = \"1h\"\n[http]\nlisten = \"\"\n");
+    let up = broker.up();
+    let home =
+        Home::with(&format!("[[subscriber]]\nname = \"plant\"\nbroker = \"mqtt://{}\"\n", up.address()));
+    let mut command = home.command(["doctor"]);
+    let ended = run(command.env("MILLSTREAM__GATEWAY__LISTEN", "127.0.0.1:0"), b"").good();
+    let expected = "lets us in, and keeps our session for 1h, not for the 7d that session_expiry asks for";
+    let line = ended.out.lines().find(|line| line.starts_with("warning  subscriber plant: "));
+    assert!(line.is_some_and(|line| line.contains(expected)), "{}", ended.out);
+    up.drain();
+}

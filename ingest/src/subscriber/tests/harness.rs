@@ -5,6 +5,7 @@ use crate::gateway::tests::fake_log::FakeLog;
 use crate::route::Router;
 use crate::route::tests::stream;
 use crate::subscriber::link::Link;
+use crate::subscriber::wire::Session;
 use crate::subscriber::{MqttVersion, Status, SubscriberError, SubscriberSettings, run};
 use millstream_log::Log;
 use millstream_model::record::Record;
@@ -117,7 +118,7 @@ impl Running {
 
 /// Ends the connection of whoever has this session, and leaves it to them again.
 pub(super) async fn take_session_over(settings: &SubscriberSettings) {
-    Link::open(settings).await.unwrap().leave().await;
+    Link::open(settings).await.unwrap().leave(Session::Stays).await;
 }
 
 /// The payloads, as text.

@@ -85,7 +85,14 @@ impl Peer {
     }
 
     pub(super) async fn connack(&mut self, session_present: bool) {
-        let ack = v5::ConnectAck { session_present, ..v5::ConnectAck::default() };
+        self.grant(session_present, None).await;
+    }
+
+    /// A CONNACK that names the session's expiry.
+    pub(super) async fn grant(&mut self, session_present: bool, session_expiry: Option<u32>) {
+        let session_expiry_interval_secs = session_expiry;
+        let ack =
+            v5::ConnectAck { session_present, session_expiry_interval_secs, ..v5::ConnectAck::default() };
         self.send(Packet::ConnectAck(Box::new(ack))).await;
     }
 
