@@ -44,7 +44,8 @@ pub(crate) enum Happening {
     Disconnect,
     /// A CONNECT was refused.
     Refused,
-    /// An accepted client published to a topic that is not its own; told once for each connection.
+    /// An accepted client published to a topic that is not its own; told once for each connection. Or it left a Will, and was not let in any more by the time
+    /// that it should have been published.
     Denied,
 }
 

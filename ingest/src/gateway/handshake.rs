@@ -256,7 +256,7 @@ async fn admit(
         warn!(%client_id, error = &error as &dyn std::error::Error, "a session cannot be had");
         if matches!(error, SessionError::TooMany(_)) { Refusal::Sessions } else { Refusal::SessionStorage }
     })?;
-    // A session that goes on takes back the Will of the last connection; one that has ended publishes it.
+    // A session that goes on takes back the Will of the last connection; one that has ended publishes it, in the name of who left it.
     if let Some(will) = shared.wills.take(client_id)
         && !resumed.present
     {

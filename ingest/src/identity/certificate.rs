@@ -89,6 +89,11 @@ impl Certificate {
         self.common_name.as_deref()
     }
 
+    /// Bytes of it, and of those that came with it.
+    pub(crate) fn size(&self) -> usize {
+        self.chain.iter().map(|der| der.len()).sum()
+    }
+
     /// The last moment at which it is valid.
     #[must_use]
     pub fn not_after(&self) -> Micros {

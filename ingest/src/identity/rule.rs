@@ -158,6 +158,11 @@ impl<'de> Deserialize<'de> for TopicRule {
 pub(crate) struct BoundRule(String);
 
 impl BoundRule {
+    /// Bytes that it takes.
+    pub(crate) fn size(&self) -> usize {
+        size_of::<Self>() + self.0.len()
+    }
+
     /// Whether the topic is one of those the filter names. As MQTT has it, a wildcard in front does not name topics that begin with `$`.
     pub(crate) fn allows(&self, topic: &str) -> bool {
         if topic.starts_with('$') && self.0.starts_with(['+', '#']) {

@@ -3,7 +3,7 @@
 use super::{Connection, Fate, Kept};
 use crate::gateway::acks::InOrder;
 use crate::gateway::end::End;
-use crate::gateway::wills;
+use crate::gateway::wills::{self, Testament};
 use crate::gateway::wire::{Delivery, Reply, Version};
 use crate::lifecycle::{Event, Happening};
 use crate::session::SessionError;
@@ -97,15 +97,21 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
         let Some(will) = self.will.take() else {
             return;
         };
-        let client_id = self.claim.client_id();
         let delay = will.delay.min(self.session_expiry);
-        let now = if delay == 0 {
-            Some(will)
-        } else {
-            self.shared.wills.keep(client_id, will, Duration::from_secs(delay.into()))
+        let testament = Testament {
+            will,
+            client_id: Arc::clone(self.claim.client_id()),
+            identity: Arc::clone(&self.identity),
+            protocol: self.wire.version().as_str(),
+            address: self.address,
         };
-        if let Some(will) = now {
-            wills::publish(&self.shared, vec![(Arc::clone(client_id), will)]).await;
+        let now = if delay == 0 {
+            Some(testament)
+        } else {
+            self.shared.wills.keep(testament, Duration::from_secs(delay.into()))
+        };
+        if let Some(testament) = now {
+            wills::publish(&self.shared, vec![testament]).await;
         }
     }
 

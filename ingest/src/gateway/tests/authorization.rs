@@ -215,6 +215,55 @@ async fn whoever_may_not_be_here_any_more_has_no_last_word() {
     }
 }
 
+/// A CONNECT of MQTT 5 with a session of an hour and a Will that waits for a minute.
+fn connect_with_waiting_will(name: &str) -> Vec<u8> {
+    let will = [text(name), vec![5, 0x18, 0, 0, 0, 60], text(&format!("devices/{name}/telemetry"))];
+    let payload = [will.concat(), text("gone"), text(name), text(name)].concat();
+    Speaks::V5.connect_with(0b1100_1110, 60, &[5, 0x11, 0, 0, 0x0E, 0x10], &payload)
+}
+
+#[tokio::test]
+async fn a_will_that_waits_is_dropped_if_who_left_it_is_revoked_or_changed_meanwhile() {
+    let fleet = Fleet::new();
+    fleet.know(&entries(&["d1", "d2", "d3", "watch"], ""));
+    let gateway = gateway(&fleet).await;
+    for name in ["d1", "d2", "d3"] {
+        let mut device = gateway.device().await;
+        assert_eq!(device.greet(&connect_with_waiting_will(name)).await[3], 0);
+        // Cut, and not said goodbye.
+        drop(device);
+    }
+    gateway.lifecycle(6).await;
+    let mut watch = enter(&gateway, Speaks::V5, "watch", true, "watch").await;
+    // The second device gets another hash of its password: it is another credential.
+    let (revoked, others) = (entries(&["d1", "watch"], "revoked = true"), entries(&["d2"], ""));
+    let unchanged = std::fs::read_to_string(fleet.credentials()).unwrap();
+    let third = unchanged.find("[device.d3]").unwrap()..unchanged.find("[device.watch]").unwrap();
+    fleet.know(&[&revoked, &others, &unchanged[third]].concat());
+    // This one was told, so the change is known.
+    watch.expect_end(Speaks::V5.code(0x98)).await;
+    // Its session is new, so that the Will of the old one would be published now.
+    drop(enter(&gateway, Speaks::V5, "d2", true, "d2").await);
+    assert_eq!(gateway.log.count(TELEMETRY), 0);
+    let log = gateway.stop().await;
+    let wills = log.records(TELEMETRY, 1).await;
+    assert_eq!((wills.len(), &wills[0].key[..]), (1, &b"d3"[..]));
+    let events = log.records(LIFECYCLE, 0).await;
+    let events: Vec<serde_json::Value> =
+        events.iter().map(|event| serde_json::from_slice(&event.value).unwrap()).collect();
+    let denied: Vec<_> = events
+        .iter()
+        .filter(|event| event["event"] == "denied")
+        .map(|event| ["client_id", "reason", "detail", "identity"].map(|key| event[key].as_str().unwrap()))
+        .collect();
+    let changed = "its Will on devices/d2/telemetry: the device's credential was changed or taken back";
+    let revoked = "its Will on devices/d1/telemetry: the device d1 is revoked";
+    assert_eq!(
+        denied,
+        [["d2", "credential_changed", changed, "d2"], ["d1", "device_revoked", revoked, "d1"]]
+    );
+}
+
 #[tokio::test]
 async fn a_client_that_is_named_by_us_has_a_name_of_its_own() {
     let fleet = Fleet::new();

@@ -152,6 +152,22 @@ impl Identity {
         }
     }
 
+    /// Bytes that it takes, roughly: its proof and its rules, which it has as they were given, too.
+    pub(crate) fn size(&self) -> usize {
+        let proof = match &self.who {
+            Who::Anonymous => 0,
+            Who::Device { proof: Proof::Password(hash), .. } => hash.expose().len(),
+            Who::Device { proof: Proof::Certificate(certificate), .. } | Who::Vouched { certificate, .. } => {
+                certificate.size()
+            }
+        };
+        let rules = match &self.topics {
+            Topics::All => 0,
+            Topics::Bound(rules) => rules.iter().map(BoundRule::size).sum(),
+        };
+        size_of::<Self>() + proof + 2 * rules
+    }
+
     /// Whether it would still be let in, by what is known now.
     pub(super) fn check(&self, known: &Known, now: Micros) -> Result<(), Denial> {
         match &self.who {
