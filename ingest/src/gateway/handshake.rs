@@ -286,6 +286,7 @@ async fn identify(
         user: connect.user.as_deref(),
         password: connect.password.as_ref(),
         client_id,
+        address: peer.address.ip(),
         is_assigned: connect.client_id.is_empty(),
     };
     let identity = shared.access.identify(&shown, shared.clock.now()).await?;

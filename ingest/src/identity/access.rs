@@ -13,12 +13,13 @@ use crate::identity::name::{ClientIds, DeviceName};
 use crate::identity::password::{Password, PasswordHash};
 use crate::identity::settings::{AccessSettings, ClientCertificates, TlsSettings};
 use crate::identity::tls::TlsError;
-use crate::identity::verification::{Busy, Verification};
+use crate::identity::verification::{Busy, Source, Verification};
 use identity::Proof;
 use millstream_model::time::Micros;
 use reload::Files;
 use rustls::ServerConfig;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use thiserror::Error;
@@ -75,6 +76,8 @@ pub(crate) struct Shown<'a> {
     pub(crate) user: Option<&'a str>,
     pub(crate) password: Option<&'a Password>,
     pub(crate) client_id: &'a str,
+    /// Where it comes from.
+    pub(crate) address: IpAddr,
     /// Whether it was us who chose the client identifier.
     pub(crate) is_assigned: bool,
 }
@@ -241,6 +244,7 @@ impl Access {
         password: Option<&Password>,
         shown: &Shown<'_>,
     ) -> Result<Identity, Denial> {
+        let source = Source::of(shown.address);
         let none = Password::new(Vec::new());
         let password = password.unwrap_or(&none);
         let found = user.and_then(|user| known.credentials.device(user));
@@ -248,11 +252,11 @@ impl Access {
             found.and_then(|(name, device)| Some((name, device, device.password.as_ref()?)))
         else {
             if let Some(decoy) = known.credentials.any_hash().or(self.decoy.as_ref()) {
-                self.verification.pretend(decoy, password).await?;
+                self.verification.pretend(source, decoy, password).await?;
             }
             return Err(Denial::UnknownUser);
         };
-        if !self.verification.check(name.as_str(), hash, password).await? {
+        if !self.verification.check(source, name.as_str(), hash, password).await? {
             return Err(Denial::WrongPassword);
         }
         // Only who has the right password learns that the device is revoked.

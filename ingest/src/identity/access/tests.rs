@@ -4,6 +4,10 @@ use crate::identity::password::tests::{cheap, password};
 use crate::identity::tests::{DAY, Fleet, NOW, device_name};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use std::net::Ipv4Addr;
+
+/// Where everybody comes from.
+const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 fn certificate(issued: &Issued) -> Arc<Certificate> {
     let der = CertificateDer::from_pem_slice(issued.certificate.as_bytes()).unwrap();
@@ -24,7 +28,8 @@ async fn who(
 ) -> Result<Option<String>, &'static str> {
     let secret = user.map(|(_, secret)| password(secret));
     let user = user.map(|(user, _)| user);
-    let shown = Shown { certificate, user, password: secret.as_ref(), client_id, is_assigned: false };
+    let (password, address) = (secret.as_ref(), ADDRESS);
+    let shown = Shown { certificate, user, password, client_id, address, is_assigned: false };
     access.identify(&shown, now).await.map(|identity| identity.name()).map_err(|denial| denial.reason())
 }
 
@@ -147,6 +152,7 @@ async fn a_common_name_counts_only_where_an_authority_vouches_for_it() {
             user: None,
             password: None,
             client_id: "d1",
+            address: ADDRESS,
             is_assigned: false,
         };
         access.identify(&shown, NOW).await.unwrap().may_publish("cn/d1/x")
@@ -171,6 +177,7 @@ async fn what_changes_in_the_files_holds_at_once_and_a_broken_file_changes_nothi
             user: Some(name),
             password: Some(&secret),
             client_id: name,
+            address: ADDRESS,
             is_assigned: false,
         };
         access.identify(&shown, NOW).await.unwrap()
@@ -216,6 +223,7 @@ async fn certificates_stand_until_they_expire_are_revoked_or_their_authority_is_
             user: None,
             password: None,
             client_id,
+            address: ADDRESS,
             is_assigned: false,
         };
         access.identify(&shown, NOW).await.unwrap()
@@ -282,6 +290,7 @@ async fn the_name_of_a_known_device_is_not_had_by_another_certificate_of_its_aut
         user: None,
         password: None,
         client_id: "d1",
+        address: ADDRESS,
         is_assigned: false,
     };
     let before = access.identify(&shown(&old), NOW).await.unwrap();
