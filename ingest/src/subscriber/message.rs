@@ -81,7 +81,9 @@ fn fit(mut publish: Publish, device_id: &str, received_at: Micros, limits: &Limi
     let properties = publish.user_properties.iter().map(|(name, value)| name.len() + value.len() + 8);
     let described = properties.sum::<usize>() + publish.content_type.as_ref().map_or(0, String::len);
     let too_much = fixed + described + publish.payload_length > limits.record_max;
-    let cut = too_much || publish.properties_cut || publish.payload_length > limits.message_max;
+    // Where packets are kept to less than a message may have, the rest of it was never there.
+    let skipped = publish.payload.len() < publish.payload_length;
+    let cut = too_much || skipped || publish.properties_cut || publish.payload_length > limits.message_max;
     if cut {
         // In memory of its own, so that the rest goes.
         let head = publish.payload.get(..limits.truncated_keep).unwrap_or(&publish.payload);
@@ -165,6 +167,7 @@ mod tests {
         check(publish("t", 2001), usize::MAX, (1000, Some(2001), true));
         check(Publish { properties_cut: true, ..publish("t", 3) }, usize::MAX, (3, Some(3), true));
         check(Publish { payload_length: 5000, ..publish("t", 10) }, usize::MAX, (10, Some(5000), true));
+        check(Publish { payload_length: 1500, ..publish("t", 10) }, usize::MAX, (10, Some(1500), true));
         check(publish("t", 1900), 1800, (1000, Some(1900), true));
         check(publish("t", 1900), 1300, (1000, Some(1900), false));
         check(publish("t", 1900), 900, (0, Some(1900), false));
