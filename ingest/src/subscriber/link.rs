@@ -3,6 +3,7 @@
 use super::SubscriberError;
 use super::inbox::Inbox;
 use super::malformed::Malformed;
+use super::publish::FRONT_MAX;
 use super::settings::{MqttVersion, SubscriberSettings, Transport};
 use super::term::SessionTerm;
 use super::tls::{self, TlsError};
@@ -102,7 +103,7 @@ impl Link {
         let mut outlet = Outlet::new(writer);
         wire.connect(settings, &mut outlet.bytes)?;
         outlet.drain().await?;
-        let mut inbox = Inbox::new(settings.packet_max);
+        let mut inbox = Inbox::new(settings.packet_max.max(FRONT_MAX));
         let granted = loop {
             if matches!(wire, Wire::V5(_)) && inbox.bytes.starts_with(&CONNACK_V311) {
                 return Err(LinkError::Old);

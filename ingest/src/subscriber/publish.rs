@@ -9,6 +9,10 @@ use super::settings::MqttVersion;
 use crate::gateway::wire::{Delivery, PacketId};
 use bytes::Bytes;
 
+/// Longest front of a PUBLISH, up to where its properties begin: the fixed header, the topic with its length, the identifier, and the properties' length. Where less
+/// is kept, it is not known of every message what it is, and one that cannot be acknowledged would be sent again and again.
+pub(crate) const FRONT_MAX: u32 = 5 + 2 + u16::MAX as u32 + 2 + 4;
+
 /// Most bytes of user properties that are kept of one message: what the gateway takes from a device.
 const PROPERTIES_MAX: usize = 64 << 10;
 

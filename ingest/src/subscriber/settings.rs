@@ -45,7 +45,8 @@ pub struct SubscriberSettings {
     pub receive_max: NonZeroU16,
     /// Bytes of messages that may wait for the log; then nothing more is read.
     pub in_flight_bytes: usize,
-    /// Bytes of one packet with its header that are kept in memory; of a larger one only so much, and the rest is skipped as it comes.
+    /// Bytes of one packet with its header that are kept in memory; of a larger one only so much, and the rest is skipped as it comes. It is never less than what
+    /// the longest topic takes, 64 KiB and some bytes.
     pub packet_max: u32,
     /// Bytes of one payload. Of a larger one only the head is kept, and it says how long it was.
     pub message_max: usize,

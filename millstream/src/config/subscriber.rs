@@ -17,7 +17,7 @@ use std::sync::Arc;
 /// Largest `packet_max`, as the gateway's.
 const PACKET_MAX: u64 = 16 << 20;
 
-/// Smallest `packet_max`: a payload that is quarantined with its head fits.
+/// Smallest `packet_max`. Whatever it says, as much of a message is kept as the longest topic takes.
 const PACKET_MIN: u64 = 1 << 10;
 
 /// A subscription.

@@ -221,3 +221,24 @@ async fn what_is_too_large_is_acknowledged_with_its_head_and_blocks_nothing() {
         assert_eq!(again.stop().await.reconnects, 0);
     }
 }
+
+#[tokio::test]
+async fn the_longest_topic_of_a_packet_that_is_too_large_is_kept_and_blocks_nothing() {
+    for version in VERSIONS {
+        let Some(broker) = Mosquitto::start() else { return };
+        let settings = SubscriberSettings { packet_max: 1024, ..settings(&broker.url(), version) };
+        let mut subscriber = Running::start(settings);
+        subscriber.connected().await;
+        let topic = format!("devices/{}", "x".repeat(usize::from(u16::MAX) - "devices/".len()));
+        broker.publish(&["-q", "1", "-t", &topic, "-s"], &[b'p'; 5000]).await;
+        broker.publish_lines("devices/d1/telemetry", ["after".to_owned()]).await;
+        let records = subscriber.records(2).await;
+        let long = ArrivalView(&records[0]);
+        assert!(long.topic() == topic, "{version}: {} bytes of it", long.topic().len());
+        assert_eq!(long.truncated_from(), Some(5000), "{version}");
+        assert!(b"ppppp".starts_with(&records[0].value), "{version}: {:?}", records[0].value);
+        assert_eq!(payloads(&records)[1], "after", "{version}");
+        subscriber.until("acknowledged", |status| status.acknowledged == 2).await;
+        assert_eq!(subscriber.stop().await.reconnects, 0, "{version}");
+    }
+}
