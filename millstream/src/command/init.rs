@@ -68,7 +68,7 @@ pub(super) fn run(options: &Init) -> anyhow::Result<ExitCode> {
         own.open()?
     } else {
         let (authority, issued) = Authority::create(now)?;
-        write_pair(&own.certificate(), &own.key(), &issued)?;
+        NewPair::write(&own.certificate(), &own.key(), &issued)?.keep();
         said.push_str(&made("an authority", &own.certificate(), &own.key(), &issued));
         authority
     };
@@ -87,7 +87,7 @@ pub(super) fn run(options: &Init) -> anyhow::Result<ExitCode> {
         let issued = authority
             .server(&names, now)
             .with_context(|| format!("failed to make a certificate for {}", names.join(", ")))?;
-        write_pair(&certificate, &key, &issued)?;
+        NewPair::write(&certificate, &key, &issued)?.keep();
         said.push_str(&made(
             &format!("a server certificate for {}", names.join(", ")),
             &certificate,
@@ -149,21 +149,43 @@ fn lines(own: &OwnAuthority) -> anyhow::Result<String> {
     ))
 }
 
-/// Writes a certificate and its key; neither may exist.
-pub(super) fn write_pair(certificate: &Path, key: &Path, issued: &Issued) -> anyhow::Result<()> {
-    // The key first: a certificate without its key would look as if all was there.
-    write_new(key, SECRET, &issued.key)?;
-    write_new(certificate, PUBLIC, &issued.certificate)
+/// The files of a certificate and its key. Until they are kept they are removed where something fails: alone they would be in the way of the next attempt.
+#[derive(Debug, Default)]
+#[must_use = "files that are not kept are removed"]
+pub(super) struct NewPair(Vec<PathBuf>);
+
+impl NewPair {
+    /// Writes both; neither may exist.
+    pub(super) fn write(certificate: &Path, key: &Path, issued: &Issued) -> anyhow::Result<Self> {
+        let mut pair = Self::default();
+        // The key first: a certificate without its key would look as if all was there.
+        pair.write_new(key, SECRET, &issued.key)?;
+        pair.write_new(certificate, PUBLIC, &issued.certificate)?;
+        Ok(pair)
+    }
+
+    fn write_new(&mut self, path: &Path, mode: u32, text: &str) -> anyhow::Result<()> {
+        let failed = || format!("failed to write {}", path.display());
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(mode).open(path).with_context(failed)?;
+        // From here on it is ours.
+        self.0.push(path.to_owned());
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).with_context(failed)
+    }
+
+    /// They stay.
+    pub(super) fn keep(mut self) {
+        self.0.clear();
+    }
 }
 
-fn write_new(path: &Path, mode: u32, text: &str) -> anyhow::Result<()> {
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
-    written.with_context(|| format!("failed to write {}", path.display()))
+impl Drop for NewPair {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            // One that stays is in the way of the next attempt, which says so.
+            drop(std::fs::remove_file(path));
+        }
+    }
 }
 
 /// A day, as people read it.

@@ -383,7 +383,8 @@ fn init_and_device_never_overwrite_and_say_what_is_there() {
     }
     let twice = fleet.home.run(&["device", "add", "d1"]).refused();
     assert!(twice.contains("has a password already") && twice.contains("--replace"), "{twice}");
-    fleet.home.run(&["device", "add", "c1", "--certificate", "--out", "."]).refused();
+    let there = fleet.home.run(&["device", "add", "c1", "--certificate", "--out", "."]).refused();
+    assert!(there.contains("c1.pem is there already") && there.contains("--out DIR"), "{there}");
     fleet.home.run(&["device", "revoke", "d1"]).good();
     let said = fleet.home.run(&["device", "revoke", "no name!"]).refused();
     assert!(said.contains("there is no device"), "{said}");
@@ -411,6 +412,25 @@ fn init_and_device_never_overwrite_and_say_what_is_there() {
     let refused =
         fleet.home.run(&["device", "add", "d4", "--password-file", short.to_str().unwrap()]).refused();
     assert!(refused.contains("shorter than 8 bytes"), "{refused}");
+}
+
+#[test]
+fn a_certificate_that_cannot_be_made_known_leaves_no_files() {
+    let fleet = Fleet::new();
+    // Where the register writes its next version, so that it cannot.
+    let obstacle = fleet.home.data().join("credentials.toml.new");
+    std::fs::create_dir(&obstacle).unwrap();
+    let add = ["device", "add", "c1", "--certificate", "--out", "."];
+    let refused = fleet.home.run(&add).refused();
+    assert!(refused.contains("credentials.toml"), "{refused}");
+    for file in ["c1.pem", "c1.key"] {
+        assert!(!fleet.path(file).exists(), "{file}");
+    }
+    std::fs::remove_dir(obstacle).unwrap();
+    fleet.home.run(&add).good();
+    // A second certificate, as for a renewal, beside the first.
+    fleet.home.run(&["device", "add", "c1", "--certificate", "--out", "renewed"]).good();
+    assert!(fleet.path("renewed/c1.key").exists());
 }
 
 #[test]

@@ -5,7 +5,7 @@
 mod example;
 mod list;
 
-use super::init::{OwnAuthority, day, write_pair};
+use super::init::{NewPair, OwnAuthority, day};
 use super::{program, quoted, say};
 use crate::cli::{Device, DeviceAdd, DeviceRevoke, Place};
 use crate::config::Settings;
@@ -78,15 +78,17 @@ fn add(options: &DeviceAdd) -> anyhow::Result<()> {
         register.forget(&name, now);
     }
     let example = Example::new(&ground, &name, &topics, client_ids.as_ref());
-    let said = if options.certificate {
+    let (said, files) = if options.certificate {
         add_certificate(options, &ground, &name, &mut register, now, &example)?
     } else if let Some(path) = &options.known_certificate {
-        add_known(path, &name, &mut register, now)?
+        (add_known(path, &name, &mut register, now)?, NewPair::default())
     } else {
-        add_password(options, &name, &mut register, now, &example)?
+        (add_password(options, &name, &mut register, now, &example)?, NewPair::default())
     };
     register.allow(&name, &topics, client_ids.as_ref(), now);
     register.save()?;
+    // A certificate that is not in the register would be worth nothing.
+    files.keep();
     let open = if ground.settings.gateway.access.anonymous { OPEN } else { "" };
     say(&format!(
         "{said}\nWritten to {}; a running gateway knows it within seconds.\n{open}",
@@ -137,23 +139,31 @@ fn add_certificate(
     register: &mut Register,
     now: Micros,
     example: &Example,
-) -> anyhow::Result<String> {
+) -> anyhow::Result<(String, NewPair)> {
     register.check_revoked(name).map_err(|error| advise(error, name))?;
+    let file = |suffix: &str| options.out.join(format!("{name}.{suffix}"));
+    let (certificate, key) = (file("pem"), file("key"));
+    for path in [&certificate, &key] {
+        anyhow::ensure!(
+            !path.exists(),
+            "{} is there already, and stays as it is; `--out DIR` writes the new certificate and its key to another folder",
+            path.display()
+        );
+    }
     let own = OwnAuthority::of(&ground.directory);
     let issued = own.open()?.device(name, options.days, now)?;
     std::fs::create_dir_all(&options.out)
         .with_context(|| format!("failed to make {}", options.out.display()))?;
-    let file = |suffix: &str| options.out.join(format!("{name}.{suffix}"));
-    let (certificate, key) = (file("pem"), file("key"));
-    write_pair(&certificate, &key, &issued)?;
+    let files = NewPair::write(&certificate, &key, &issued)?;
     register.add_certificate(name, issued.fingerprint, issued.not_after, now)?;
-    Ok(format!(
+    let said = format!(
         "{name} has a certificate, valid until {until}\n  {certificate}\n  {key}\n\nA message:\n\n  {example}\n",
         until = day(issued.not_after),
         certificate = certificate.display(),
         key = key.display(),
         example = example.with_certificate(&own.certificate(), &certificate, &key),
-    ))
+    );
+    Ok((said, files))
 }
 
 /// A certificate that somebody else has made, as AWS does: it is known by its fingerprint, whoever signed it.
