@@ -5,6 +5,7 @@ mod delimited;
 mod footer;
 mod grid;
 mod json;
+mod zone;
 
 pub use footer::Footer;
 

@@ -1,39 +1,19 @@
 //! One value as text, the same in every format: instants as RFC 3339 in UTC with no more decimals than needed, doubles as short as reads back.
 
-use arrow::array::{Array, ArrayRef, AsArray, Float32Array, Float64Array, RecordBatch, StringArray};
+use super::zone;
+use arrow::array::{Array, ArrayRef, AsArray, Float32Array, Float64Array, RecordBatch};
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use std::fmt::Write as _;
 use std::io;
-use std::sync::Arc;
 
 /// `%.f` leaves out what is zero.
 pub(super) const INSTANT: &str = "%Y-%m-%dT%H:%M:%S%.fZ";
 
-/// The same in another zone, which is shown only where a query asks for it by `at time zone`.
-const INSTANT_ELSEWHERE: &str = "%Y-%m-%dT%H:%M:%S%.f%:z";
-
-/// How the zone of UTC is written.
-const UTC: [&str; 5] = ["UTC", "+00:00", "Z", "utc", "Etc/UTC"];
-
 /// The columns of a batch; instants in other zones than UTC have become text, all others are in UTC, with or without saying so.
 pub(super) fn printable(batch: &RecordBatch) -> io::Result<Vec<ArrayRef>> {
-    batch.columns().iter().map(printable_column).collect::<Result<_, _>>().map_err(unprintable)
-}
-
-fn printable_column(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
-    match column.data_type() {
-        DataType::Timestamp(_, Some(zone)) if !UTC.contains(&zone.as_ref()) => {
-            let options = FormatOptions::new()
-                .with_display_error(false)
-                .with_timestamp_tz_format(Some(INSTANT_ELSEWHERE));
-            let formatter = ArrayFormatter::try_new(column.as_ref(), &options)?;
-            let text = |row| column.is_valid(row).then(|| formatter.value(row).try_to_string()).transpose();
-            Ok(Arc::new((0..column.len()).map(text).collect::<Result<StringArray, _>>()?))
-        }
-        _ => Ok(Arc::clone(column)),
-    }
+    batch.columns().iter().map(zone::shown).collect::<Result<_, _>>().map_err(unprintable)
 }
 
 /// A value that cannot be shown, as a year beyond the calendar.

@@ -16,6 +16,32 @@ async fn every_format_of_the_same_rows() {
 }
 
 #[tokio::test]
+async fn an_instant_of_another_zone_is_shown_by_its_clock_wherever_it_lies() {
+    let session = session().await;
+    let sql = "select max(berlin) as one, array_agg(berlin order by ts) as list, \
+        named_struct('kolkata', [null, max(kolkata)], 'utc', max(ts)) as mixed \
+        from (select ts, ts at time zone 'Europe/Berlin' as berlin, ts at time zone 'Asia/Kolkata' as kolkata \
+            from telemetry where device_id = 'd1' and ts < '2026-11-19T12:00:00Z')";
+    let check = async |format: Format, expected: &str| {
+        let text = text_of(session.query(sql).await.unwrap(), format, Layout::default()).await;
+        assert_eq!(text, expected, "{format:?}");
+    };
+    let (one, list) = ("2026-11-19T07:00:00+01:00", "[2026-11-19T01:00:00+01:00, 2026-11-19T07:00:00+01:00]");
+    let mixed = "{kolkata: [, 2026-11-19T11:30:00+05:30], utc: 2026-11-19T06:00:00Z}";
+    check(Format::Csv, &format!("one,list,mixed\n{one},\"{list}\",\"{mixed}\"\n")).await;
+    check(
+        Format::Markdown,
+        &format!("| one | list | mixed |\n| --- | --- | --- |\n| {one} | {list} | {mixed} |\n"),
+    )
+    .await;
+    let object = r#"{"one":"2026-11-19T07:00:00+01:00","list":["2026-11-19T01:00:00+01:00","2026-11-19T07:00:00+01:00"],"mixed":{"kolkata":[null,"2026-11-19T11:30:00+05:30"],"utc":"2026-11-19T06:00:00Z"}}"#;
+    check(Format::Ndjson, &format!("{object}\n")).await;
+    check(Format::Json, &format!("[\n  {object}\n]\n")).await;
+    let drawn = text_of(session.query(sql).await.unwrap(), Format::Box, Layout::default()).await;
+    assert!(drawn.contains(&format!("│ {one} ┆ {list} ┆ {mixed} │")), "{drawn}");
+}
+
+#[tokio::test]
 async fn no_rows_are_still_an_answer() {
     let session = session().await;
     let check = async |format: Format, expected: &str| {
