@@ -56,7 +56,7 @@ fn rows<'a>(
     async move {
         for known in surroundings.tables(wanted).await? {
             let newest = known.snapshot.version();
-            let versions = (newest.saturating_sub(COMMITS_MAX - 1).max(0)..=newest).rev();
+            let versions = (newest.saturating_sub(COMMITS_MAX - 1).max(0)..=newest).rev().take(rows.left());
             let read = stream::iter(versions).map(|version| known.table.commit_info(version));
             let mut commits = read.buffered(LOOKS_AT_ONCE);
             while let Some(commit) = commits.next().await {

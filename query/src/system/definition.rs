@@ -43,7 +43,7 @@ pub(super) enum Kind {
 /// Where the rows of a system table come from.
 #[derive(Clone, Copy)]
 pub(super) enum Contents {
-    /// They are found when the table is scanned.
+    /// They are found when a query reads them.
     Listing(Source),
     /// They are the answer to a question over the query's other tables.
     Question(Ask),

@@ -48,7 +48,7 @@ fn rows<'a>(
 ) -> BoxFuture<'a, Result<()>> {
     async move {
         for known in surroundings.tables(wanted).await? {
-            for file in known.snapshot.files() {
+            for file in known.snapshot.files().iter().take(rows.left()) {
                 rows.push(row(&known, file))?;
             }
         }

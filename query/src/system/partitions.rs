@@ -6,8 +6,9 @@ use super::definition::Kind::{Count, Instant, Number, Text};
 use super::definition::{Column, Contents, Definition, column};
 use super::rows::{Rows, count, instant, instant_of_millis, number, text};
 use super::streams::committed_at;
-use super::surroundings::{Found, Place, Surroundings, chain, external};
+use super::surroundings::{Found, LOOKS_AT_ONCE, Place, Surroundings, chain, external};
 use super::wanted::Wanted;
+use datafusion::common::ScalarValue;
 use datafusion::error::{DataFusionError, Result};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
@@ -16,13 +17,14 @@ use millstream_log::{Bounds, Log, LogError, ReadLimit};
 use millstream_model::name::{LogTopic, Offset, Partition, QUARANTINE, StreamName, TopicPartition, UNROUTED};
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 /// How long the log may take to say where a partition stands. Who asks for many partitions wants to see those that answer.
 const LOG_WAIT: Duration = Duration::from_secs(5);
 
-/// Partitions that the log is asked about at a time: each may take a connection.
-const ASKED_AT_ONCE: usize = 8;
+/// Questions that the log is asked at a time, of all streams together: each may take a connection, or a thread.
+const ASKED_AT_ONCE: usize = 16;
 
 /// Most of a record that is read to see when it came; a larger one is read whole.
 const RECORD_BYTES: usize = 64 << 10;
@@ -30,7 +32,7 @@ const RECORD_BYTES: usize = 64 << 10;
 const COLUMNS: [Column; 11] = [
     column("stream", Text, "the stream; `unrouted` for messages that no stream claims"),
     column("log_topic", Text, "its topic of the log"),
-    column("partition", Count, "the partition"),
+    column("partition", Count, "the partition; null where it is not even known which there are"),
     column(
         "first_offset",
         Count,
@@ -70,11 +72,23 @@ fn rows<'a>(
     rows: &'a mut Rows,
 ) -> BoxFuture<'a, Result<()>> {
     async move {
-        let mut names: Vec<&str> = surroundings.stream_names().await?.into_iter().collect();
-        names.push(UNROUTED);
-        for name in names {
-            if wanted.about([name])? {
-                push(surroundings, wanted, name, rows).await?;
+        let mut names = Vec::new();
+        for name in surroundings.stream_names().await?.into_iter().chain([UNROUTED]) {
+            // A table that could not be a stream's has no topic.
+            if wanted.about([name])?
+                && let Ok(stream) = name.parse::<StreamName>()
+            {
+                names.push((name.to_owned(), stream.log_topic()));
+            }
+        }
+        let asking = &Asking { surroundings, wanted, turns: Semaphore::new(ASKED_AT_ONCE) };
+        // Several at a time: where the log is silent, each takes as long as it may.
+        let asked =
+            stream::iter(names).map(|(name, topic)| async move { of_stream(asking, &name, &topic).await });
+        let mut asked = asked.buffered(LOOKS_AT_ONCE);
+        while let Some(found) = asked.try_next().await? {
+            for row in found {
+                rows.push(row)?;
             }
         }
         Ok(())
@@ -82,17 +96,55 @@ fn rows<'a>(
     .boxed()
 }
 
-async fn push(surroundings: &Surroundings, wanted: &Wanted, name: &str, rows: &mut Rows) -> Result<()> {
-    // A table that could not be a stream's has no topic.
-    let Ok(topic) = name.parse::<StreamName>().map(|name| name.log_topic()) else { return Ok(()) };
+/// What all partitions of one listing are asked with.
+struct Asking<'a> {
+    surroundings: &'a Surroundings,
+    wanted: &'a Wanted,
+    /// Never closed.
+    turns: Semaphore,
+}
+
+/// Why the log does not say what it was asked.
+#[derive(Debug)]
+enum Refusal {
+    Failed(String),
+    Silent,
+}
+
+impl Asking<'_> {
+    /// What the log says.
+    async fn of<T>(&self, asked: impl Future<Output = Result<T, LogError>>) -> Result<T, Refusal> {
+        let _turn = self.turns.acquire().await;
+        match timeout(LOG_WAIT, asked).await {
+            Ok(answer) => answer.map_err(|error| Refusal::Failed(chain(&error))),
+            Err(_elapsed) => Err(Refusal::Silent),
+        }
+    }
+}
+
+impl Refusal {
+    fn problem(&self) -> String {
+        match self {
+            Self::Failed(why) => why.clone(),
+            Self::Silent => format!("the log did not answer within {LOG_WAIT:?}"),
+        }
+    }
+}
+
+async fn of_stream(
+    asking: &Asking<'_>,
+    name: &str,
+    topic: &LogTopic,
+) -> Result<Vec<[ScalarValue; COLUMNS.len()]>> {
+    let (surroundings, wanted) = (asking.surroundings, asking.wanted);
     let table = if name == UNROUTED { QUARANTINE } else { name };
     // The table before the log: so what is committed meanwhile seems to wait, and nothing is committed that is not in the log.
     let (found, unread) = match surroundings.look(Place::Ingestion, table).await {
         Ok(found) => (found, None),
         Err(error) => (None, Some(chain(&error))),
     };
-    let (partitions, silent) = partitions(surroundings, &topic, &found).await;
-    let problem = unread.or(silent);
+    let (partitions, refusal) = partitions(asking, topic, &found).await;
+    let problem = unread.or_else(|| refusal.as_ref().map(Refusal::problem));
     let committed_at = match &found {
         Some((table, snapshot)) if wanted.reads(["last_commit"]) => {
             commit_times(table, snapshot, &partitions).await?
@@ -100,54 +152,64 @@ async fn push(surroundings: &Surroundings, wanted: &Wanted, name: &str, rows: &m
         _ => HashMap::new(),
     };
     let snapshot = found.as_ref().map(|(_, snapshot)| snapshot.as_ref());
+    // A log that has not said which there are does not say of each, either, and each would take as long.
+    let silent = matches!(refusal, Some(Refusal::Silent));
     let states = stream::iter(partitions).map(|partition| async move {
         let committed = snapshot.and_then(|snapshot| ledger::committed(snapshot, &partition));
-        let standing = standing(surroundings, wanted, &partition, committed).await;
-        (partition, committed, standing)
+        let standing = match silent {
+            true => Standing::default(),
+            false => standing(asking, &partition, committed).await,
+        };
+        (Some(partition), committed, standing)
     });
-    let states: Vec<_> = states.buffered(ASKED_AT_ONCE).collect().await;
-    for (partition, committed, standing) in states {
+    let mut states: Vec<_> = states.buffered(ASKED_AT_ONCE).collect().await;
+    if states.is_empty() && problem.is_some() {
+        states.push((None, None, Standing::default()));
+    }
+    let row = |(partition, committed, standing): (Option<TopicPartition>, Option<Offset>, Standing)| {
         let Standing { bounds, waiting, problem: own_problem } = standing;
-        rows.push([
+        let partition = partition.as_ref();
+        let last_commit = partition.and_then(|partition| committed_at.get(&partition.partition));
+        [
             text(Some(name)),
             text(Some(topic.as_str())),
-            count(Some(i64::from(partition.partition.0))),
+            count(partition.map(|partition| i64::from(partition.partition.0))),
             count(bounds.map(|bounds| bounds.first.0)),
             count(committed.map(|offset| offset.0)),
             count(bounds.map(|bounds| bounds.next.0)),
             count(bounds.map(|bounds| lag(bounds, committed))),
             number(waiting),
-            instant_of_millis(committed_at.get(&partition.partition).copied().unwrap_or(0)),
-            instant(snapshot.and_then(|snapshot| passed(snapshot, &partition))),
+            instant_of_millis(last_commit.copied().unwrap_or(0)),
+            instant(snapshot.zip(partition).and_then(|(snapshot, partition)| passed(snapshot, partition))),
             text(own_problem.or_else(|| problem.clone())),
-        ])?;
-    }
-    Ok(())
+        ]
+    };
+    Ok(states.into_iter().map(row).collect())
 }
 
 /// The partitions that the table or the log knows, and why the log could not say.
 async fn partitions(
-    surroundings: &Surroundings,
+    asking: &Asking<'_>,
     topic: &LogTopic,
     found: &Found,
-) -> (Vec<TopicPartition>, Option<String>) {
+) -> (Vec<TopicPartition>, Option<Refusal>) {
     let mut numbers = BTreeSet::new();
     if let Some((_, snapshot)) = found {
         let epoch = ledger::epoch(snapshot);
         let current = ledger::apps(snapshot, topic).filter(|app| Some(app.epoch) == epoch);
         numbers.extend(current.map(|app| app.partition));
     }
-    let mut problem = None;
-    if let Some(log) = &surroundings.log {
-        match answered(log.existing(topic)).await {
+    let mut refusal = None;
+    if let Some(log) = &asking.surroundings.log {
+        match asking.of(log.existing(topic)).await {
             Ok(partitions) => {
                 numbers.extend(partitions.into_iter().flatten().map(|partition| partition.partition));
             }
-            Err(why) => problem = Some(why),
+            Err(why) => refusal = Some(why),
         }
     }
     let partition = |partition| TopicPartition { topic: topic.clone(), partition };
-    (numbers.into_iter().map(partition).collect(), problem)
+    (numbers.into_iter().map(partition).collect(), refusal)
 }
 
 /// When each partition's last commit was made, in milliseconds since 1970.
@@ -188,26 +250,24 @@ struct Standing {
     problem: Option<String>,
 }
 
-async fn standing(
-    surroundings: &Surroundings,
-    wanted: &Wanted,
-    partition: &TopicPartition,
-    committed: Option<Offset>,
-) -> Standing {
+async fn standing(asking: &Asking<'_>, partition: &TopicPartition, committed: Option<Offset>) -> Standing {
     let mut standing = Standing::default();
     let of_the_log = ["first_offset", "next_offset", "lag_messages", "freshness_seconds", "problem"];
-    let Some(log) = surroundings.log.as_ref().filter(|_| wanted.reads(of_the_log)) else { return standing };
-    let bounds = match answered(log.bounds(partition)).await {
+    let wanted = asking.wanted;
+    let Some(log) = asking.surroundings.log.as_ref().filter(|_| wanted.reads(of_the_log)) else {
+        return standing;
+    };
+    let bounds = match asking.of(log.bounds(partition)).await {
         Ok(bounds) => bounds,
-        Err(problem) => return Standing { problem: Some(problem), ..standing },
+        Err(refusal) => return Standing { problem: Some(refusal.problem()), ..standing },
     };
     standing.bounds = Some(bounds);
     if lag(bounds, committed) == 0 {
         standing.waiting = Some(0.0);
     } else if wanted.reads(["freshness_seconds"]) {
-        match answered(waiting(log.as_ref(), partition, bounds.first.max(after(committed)))).await {
+        match asking.of(waiting(log.as_ref(), partition, bounds.first.max(after(committed)))).await {
             Ok(waiting) => standing.waiting = waiting,
-            Err(problem) => standing.problem = Some(problem),
+            Err(refusal) => standing.problem = Some(refusal.problem()),
         }
     }
     standing
@@ -245,13 +305,6 @@ async fn waiting(log: &dyn Log, partition: &TopicPartition, from: Offset) -> Res
 fn now_micros() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
-}
-
-async fn answered<T>(asked: impl Future<Output = Result<T, LogError>>) -> Result<T, String> {
-    match timeout(LOG_WAIT, asked).await {
-        Ok(answer) => answer.map_err(|error| chain(&error)),
-        Err(_) => Err(format!("the log did not answer within {LOG_WAIT:?}")),
-    }
 }
 
 #[cfg(test)]

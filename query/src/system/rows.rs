@@ -11,8 +11,8 @@ use std::sync::Arc;
 /// so many is looked at table by table.
 const ROWS_MAX: usize = 250_000;
 
-/// Rows in a batch.
-const BATCH_ROWS: usize = 4096;
+/// Rows in a batch: as many as the engine has in one. Batches are worked on at the same time and may overtake each other.
+const BATCH_ROWS: usize = 8192;
 
 /// The rows that were found so far.
 pub(super) struct Rows {
@@ -21,11 +21,18 @@ pub(super) struct Rows {
     pending: Vec<Vec<ScalarValue>>,
     batches: Vec<RecordBatch>,
     count: usize,
+    /// So many are enough.
+    limit: Option<usize>,
 }
 
 impl Rows {
-    pub(super) fn new(definition: &'static Definition, schema: SchemaRef) -> Self {
-        Self { definition, schema, pending: Vec::new(), batches: Vec::new(), count: 0 }
+    pub(super) fn new(definition: &'static Definition, schema: SchemaRef, limit: Option<usize>) -> Self {
+        Self { definition, schema, pending: Vec::new(), batches: Vec::new(), count: 0, limit }
+    }
+
+    /// How many more rows are of use.
+    pub(super) fn left(&self) -> usize {
+        self.limit.map_or(usize::MAX, |limit| limit.saturating_sub(self.count))
     }
 
     /// Takes a row: a value for each column, in their order.
@@ -107,7 +114,7 @@ mod tests {
 
     fn filled(count: usize) -> Result<Vec<RecordBatch>> {
         let definition = &mismatches::DEFINITION;
-        let mut rows = Rows::new(definition, definition.schema());
+        let mut rows = Rows::new(definition, definition.schema(), None);
         for _ in 0..count {
             rows.push([text(Some("s")), text(Some("c")), super::count(Some(1)), date(None), date(Some(1))])?;
         }

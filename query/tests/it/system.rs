@@ -2,13 +2,15 @@
 
 mod devices;
 mod river;
+mod silence;
 
 use crate::fixture::csv;
 use millstream_lake::faults::FaultyStore;
 use millstream_lake::ledger::Closed;
 use millstream_lake::{Bucket, Plan, Table, TableDefinition, WriteOptions};
 use millstream_log::Log;
-use millstream_model::name::LogTopic;
+use millstream_model::name::{LogTopic, StreamName};
+use millstream_model::stream::Stream;
 use millstream_model::time::Micros;
 use millstream_query::report::ledger;
 use millstream_query::{
@@ -93,7 +95,8 @@ async fn a_table_that_cannot_be_read_does_not_hide_the_others() {
     .await;
     // Who does not ask for it does not meet it.
     check(&session, "select count(*) as n from system.files where table_name = 'plant'", "n\n2").await;
-    let error = csv(&session, "select count(*) from system.files").await.unwrap_err();
+    let error =
+        session.query("select count(*) from system.files").await.unwrap().collect().await.unwrap_err();
     assert_eq!(error.kind(), QueryErrorKind::Storage, "{error:?}");
 }
 
@@ -238,6 +241,11 @@ async fn what_is_not_asked_for_is_not_read() {
     let none = asked("select version from system.commits where table_name = 'x' || 'y'").await;
     // Two more commits, and two requests to see whether the table has changed.
     assert_eq!(both - one, 2 + 2);
+    // There are five commits.
+    let newest = asked("select version from system.commits limit 1").await;
+    assert_eq!(both - newest, 4);
+    let behind = asked("select version from system.commits limit 2 offset 2").await;
+    assert_eq!(both - behind, 1);
     assert!(none < one && one < both, "{none} {one} {both}");
     let without = asked("select stream, committed_offset from system.partitions").await;
     let with = asked("select stream, last_commit from system.partitions").await;

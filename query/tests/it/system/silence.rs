@@ -1,0 +1,126 @@
+//! Logs that give no answer, as a Kafka that is down: what else can be asked meanwhile.
+
+use super::*;
+use async_trait::async_trait;
+use millstream_log::{Bounds, LogError, LogReader, Membership, Pending};
+use millstream_model::name::{Offset, TopicPartition};
+use millstream_model::record::Record;
+use millstream_query::Definitions;
+use std::future::pending;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// Answers about the topics that it is told, and about no other.
+#[derive(Debug)]
+struct Silent {
+    inner: Arc<dyn Log>,
+    answers: Vec<LogTopic>,
+    /// A permit for each question without an answer.
+    unanswered: Semaphore,
+}
+
+impl Silent {
+    fn new(river: &River, answers: &[&str]) -> Arc<Self> {
+        let answers = answers.iter().map(|name| name.parse::<StreamName>().unwrap().log_topic()).collect();
+        Arc::new(Self { inner: Arc::new(river.log.clone()), answers, unanswered: Semaphore::new(0) })
+    }
+
+    async fn hear(&self, topic: &LogTopic) {
+        if !self.answers.contains(topic) {
+            self.unanswered.add_permits(1);
+            pending().await
+        }
+    }
+}
+
+#[async_trait]
+impl Log for Silent {
+    async fn partitions(&self, topic: &LogTopic) -> Result<Vec<TopicPartition>, LogError> {
+        self.hear(topic).await;
+        self.inner.partitions(topic).await
+    }
+
+    async fn existing(&self, topic: &LogTopic) -> Result<Option<Vec<TopicPartition>>, LogError> {
+        self.hear(topic).await;
+        self.inner.existing(topic).await
+    }
+
+    async fn append(&self, topic: &LogTopic, records: Vec<Record>) -> Result<Pending, LogError> {
+        self.hear(topic).await;
+        self.inner.append(topic, records).await
+    }
+
+    async fn reader(&self, partition: &TopicPartition, from: Offset) -> Result<Box<dyn LogReader>, LogError> {
+        self.hear(&partition.topic).await;
+        self.inner.reader(partition, from).await
+    }
+
+    async fn bounds(&self, partition: &TopicPartition) -> Result<Bounds, LogError> {
+        self.hear(&partition.topic).await;
+        self.inner.bounds(partition).await
+    }
+
+    async fn trim(&self, partition: &TopicPartition, before: Offset) -> Result<(), LogError> {
+        self.hear(&partition.topic).await;
+        self.inner.trim(partition, before).await
+    }
+
+    async fn join(&self, topic: &LogTopic, group: &str) -> Result<Box<dyn Membership>, LogError> {
+        self.hear(topic).await;
+        self.inner.join(topic, group).await
+    }
+}
+
+/// A session over the river's tables, with streams beside `plant` that have none, and a log that answers about some.
+async fn session(river: &River, others: &[&str], log: &Arc<Silent>) -> Arc<Session> {
+    let other =
+        |name: &&str| Arc::new(Stream { name: name.parse().unwrap(), ..river.stream.as_ref().clone() });
+    let mut streams: Vec<Arc<Stream>> = others.iter().map(other).collect();
+    streams.push(Arc::clone(&river.stream));
+    let definitions = Arc::new(Definitions { streams, ..Definitions::default() });
+    let lakehouse = river.lakehouse.clone().with_definitions(definitions).with_log(Arc::clone(log) as _);
+    let limits = Limits { parallelism: Some(2), ..Limits::default() };
+    Arc::new(Session::open(&lakehouse, limits).await.unwrap())
+}
+
+/// Eleven names.
+const OTHERS: [&str; 11] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k"];
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_silent_log_keeps_nobody_else_waiting() {
+    let river = two_flushes().await;
+    let log = Silent::new(&river, &[]);
+    let session = session(&river, &OTHERS, &log).await;
+    let mut questions = JoinSet::new();
+    for _ in 0..4 {
+        let session = Arc::clone(&session);
+        questions.spawn(async move { csv(&session, "select * from system.partitions").await });
+    }
+    // All four wait for the log now, and there are two places for planning.
+    let topics = u32::try_from(OTHERS.len() + 2).unwrap();
+    log.unanswered.acquire_many(4 * topics).await.unwrap().forget();
+    check(&session, "select 1 as one", "one\n1").await;
+    assert!(questions.try_join_next().is_none());
+    for found in questions.join_all().await {
+        let found = found.unwrap();
+        assert_eq!(found.matches("the log did not answer within 5s").count(), OTHERS.len() + 2, "{found}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_streams_of_a_silent_log_are_told_of_at_once() {
+    let river = two_flushes().await;
+    let log = Silent::new(&river, &[]);
+    let session = session(&river, &OTHERS, &log).await;
+    let began = Instant::now();
+    check(
+        &session,
+        "select stream, partition, committed_offset, lag_messages, problem is not null as told from system.partitions where stream in ('k', 'plant')",
+        "stream,partition,committed_offset,lag_messages,told\nk,,,,true\nplant,0,4,,true",
+    )
+    .await;
+    check(&session, "select count(problem) as n from system.partitions", "n\n13").await;
+    // Five seconds each time.
+    assert!(began.elapsed() < Duration::from_secs(11), "{:?}", began.elapsed());
+}
