@@ -9,12 +9,13 @@ use crate::system::SystemSchema;
 use crate::tail::{Looked, Tails};
 use async_trait::async_trait;
 use datafusion::catalog::{SchemaProvider, TableProvider};
+use datafusion::datasource::TableType;
 use datafusion::error::{DataFusionError, Result};
 use millstream_lake::LakeError;
 use millstream_lake::provider::SnapshotProvider;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex as Shared, OnceLock, PoisonError};
-use tokio::sync::Mutex;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use tokio::sync::OnceCell;
 
 /// What one query can name.
 #[derive(Debug)]
@@ -70,14 +71,18 @@ struct BucketSchema {
     other: Option<Arc<BucketSchema>>,
     /// What waits in the log for the tables; `None`: only files count.
     tails: Option<Arc<Tails>>,
-    looked: Shared<Vec<Arc<Looked>>>,
+    looked: Mutex<Vec<Arc<Looked>>>,
     names: OnceLock<Vec<String>>,
-    opened: Mutex<HashMap<String, Option<Arc<dyn TableProvider>>>>,
+    /// By name. Whoever names a table while it is opened waits for it: two references to one table must get one version.
+    opened: Mutex<HashMap<String, Opening>>,
 }
+
+/// A table of one query, from the time on when it is open; none if there is no such table. What failed is tried again.
+type Opening = Arc<OnceCell<Option<Arc<dyn TableProvider>>>>;
 
 impl BucketSchema {
     fn new(tables: Arc<Handles>, other: Option<Arc<Self>>, tails: Option<Arc<Tails>>) -> Self {
-        let (names, opened, looked) = (OnceLock::new(), Mutex::default(), Shared::default());
+        let (names, opened, looked) = (OnceLock::new(), Mutex::default(), Mutex::default());
         Self { tables, other, tails, looked, names, opened }
     }
 
@@ -96,28 +101,29 @@ impl BucketSchema {
     }
 
     async fn open(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        // Held while opening: two references to one table must get one version.
-        let mut opened = self.opened.lock().await;
-        if let Some(known) = opened.get(name) {
-            return Ok(known.clone());
-        }
+        let opening = {
+            let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(opened.entry(name.to_owned()).or_default())
+        };
+        opening.get_or_try_init(|| self.look(name)).await.cloned()
+    }
+
+    /// The table as it is now.
+    async fn look(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         let tailed = match &self.tails {
             Some(tails) => {
                 tails.open(name).await.map_err(|error| DataFusionError::External(Box::new(error)))?
             }
             None => None,
         };
-        let provider = match tailed {
-            Some(tailed) => {
-                self.looked.lock().unwrap_or_else(PoisonError::into_inner).push(tailed.looked);
-                Some(tailed.provider)
-            }
-            None => self.tables.look(name).await.map_err(external)?.map(|(table, snapshot)| {
-                SnapshotProvider::new(self.tables.bucket(), snapshot, &table) as Arc<dyn TableProvider>
-            }),
-        };
-        opened.insert(name.to_owned(), provider.clone());
-        Ok(provider)
+        if let Some(tailed) = tailed {
+            self.looked.lock().unwrap_or_else(PoisonError::into_inner).push(tailed.looked);
+            return Ok(Some(tailed.provider));
+        }
+        let found = self.tables.look(name).await.map_err(external)?;
+        Ok(found.map(|(table, snapshot)| {
+            SnapshotProvider::new(self.tables.bucket(), snapshot, &table) as Arc<dyn TableProvider>
+        }))
     }
 }
 
@@ -136,6 +142,11 @@ impl SchemaProvider for BucketSchema {
             Some(other) => other.open(name).await,
             None => Ok(None),
         }
+    }
+
+    /// Told by the list: what asks for names must neither wait for a table, nor fail for one that cannot be read.
+    async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
+        Ok(self.table_exist(name).then_some(TableType::Base))
     }
 
     fn table_exist(&self, name: &str) -> bool {

@@ -4,13 +4,14 @@ use super::TABLES;
 use super::definition::Kind::{Count, Flag, Text};
 use super::definition::{Column, Contents, Definition, column};
 use super::rows::{Rows, count, flag, text};
-use super::surroundings::{Place, Surroundings, external};
+use super::surroundings::{LOOKS_AT_ONCE, Place, Surroundings, chain, external, problem};
 use super::wanted::Wanted;
 use crate::runtime::{INGESTION, REPORTING, SYSTEM};
-use arrow::datatypes::{DataType, Schema, TimeUnit};
+use arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit};
+use datafusion::common::ScalarValue;
 use datafusion::error::Result;
-use futures::FutureExt;
 use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, stream};
 use millstream_lake::Snapshot;
 use millstream_lake::ledger::INPUT_SCHEMA;
 use millstream_model::column::{ColumnType, reserved};
@@ -19,14 +20,14 @@ use millstream_model::stream::Stream;
 use serde_json::Value;
 use std::collections::HashSet;
 
-const COLUMNS: [Column; 8] = [
+const COLUMNS: [Column; 9] = [
     column(
         "table_schema",
         Text,
         "`ingestion` for streams, `reporting` for reports, `system` for these tables",
     ),
     column("table_name", Text, "the table"),
-    column("column_name", Text, "the column"),
+    column("column_name", Text, "the column; null where the table could not be read"),
     column("position", Count, "where it stands in the table, from 1"),
     column("type", Text, "its type, in the configuration's words where it has one"),
     column(
@@ -36,6 +37,7 @@ const COLUMNS: [Column; 8] = [
     ),
     column("required", Flag, "whether a message without a fitting value for it goes to quarantine"),
     column("description", Text, "what it means, where that is known"),
+    column("problem", Text, "why the table could not be read: then this is its only row; null if it could"),
 ];
 
 pub(super) const DEFINITION: Definition =
@@ -49,23 +51,31 @@ fn rows<'a>(
     async move {
         let mut names = surroundings.stream_names().await?;
         names.insert(QUARANTINE);
+        let mut wanted_names = Vec::new();
         for name in names {
-            if !wanted.about([INGESTION, name])? {
-                continue;
+            if wanted.about([INGESTION, name])? {
+                wanted_names.push(name.to_owned());
             }
-            // As this query sees it: what is there by the log alone is a table, and a column, too.
-            if let Some(table) = surroundings.tables.table(name).await? {
-                let found = surroundings.look(Place::Ingestion, name).await.map_err(external)?;
-                let snapshot = found.as_ref().map(|(_, snapshot)| snapshot.as_ref());
-                push(&Origins::of_stream(surroundings, name, snapshot), name, &table.schema(), rows)?;
+        }
+        let looks = stream::iter(wanted_names).map(|name| async move {
+            let found = of_stream(surroundings, &name).await;
+            (name, found)
+        });
+        let mut found = looks.buffered(LOOKS_AT_ONCE);
+        while let Some((name, found)) = found.next().await {
+            match found {
+                Ok(Some((columns, origins))) => push(&origins, &name, &columns, rows)?,
+                Ok(None) => {}
+                Err(error) => push_problem(INGESTION, &name, problem(&error), rows)?,
             }
         }
         for name in surroundings.names(Place::Reporting).await? {
-            if wanted.about([REPORTING, name])?
-                && let Some((_, snapshot)) =
-                    surroundings.look(Place::Reporting, name).await.map_err(external)?
-            {
-                push(&Origins::of_report(), name, &snapshot.schema(), rows)?;
+            if wanted.about([REPORTING, name])? {
+                match surroundings.look(Place::Reporting, name).await {
+                    Ok(Some((_, snapshot))) => push(&Origins::of_report(), name, &snapshot.schema(), rows)?,
+                    Ok(None) => {}
+                    Err(error) => push_problem(REPORTING, name, chain(&error), rows)?,
+                }
             }
         }
         for table in TABLES {
@@ -76,6 +86,17 @@ fn rows<'a>(
         Ok(())
     }
     .boxed()
+}
+
+/// The columns of a stream's table, as this query sees it: what is there by the log alone is a table, and a column, too.
+async fn of_stream<'a>(
+    surroundings: &'a Surroundings,
+    name: &str,
+) -> Result<Option<(SchemaRef, Origins<'a>)>> {
+    let Some(table) = surroundings.tables.table(name).await? else { return Ok(None) };
+    let found = surroundings.look(Place::Ingestion, name).await.map_err(external)?;
+    let snapshot = found.as_ref().map(|(_, snapshot)| snapshot.as_ref());
+    Ok(Some((table.schema(), Origins::of_stream(surroundings, name, snapshot))))
 }
 
 fn push(origins: &Origins<'_>, name: &str, schema: &Schema, rows: &mut Rows) -> Result<()> {
@@ -93,9 +114,26 @@ fn push(origins: &Origins<'_>, name: &str, schema: &Schema, rows: &mut Rows) -> 
             text(Some(origin)),
             flag(declared.is_some_and(|column| column.required)),
             text((origin == RESERVED).then(|| meaning(field.name())).flatten()),
+            text(None::<&str>),
         ])?;
     }
     Ok(())
+}
+
+/// The row of a table that cannot be read: it must not hide the others.
+fn push_problem(schema: &str, name: &str, problem: String, rows: &mut Rows) -> Result<()> {
+    let unknown = || text(None::<&str>);
+    rows.push([
+        text(Some(schema)),
+        text(Some(name)),
+        unknown(),
+        count(None::<i64>),
+        unknown(),
+        unknown(),
+        ScalarValue::Boolean(None),
+        unknown(),
+        text(Some(problem)),
+    ])
 }
 
 fn push_system(table: &Definition, rows: &mut Rows) -> Result<()> {
@@ -109,6 +147,7 @@ fn push_system(table: &Definition, rows: &mut Rows) -> Result<()> {
             text(Some(SYSTEM)),
             flag(false),
             text(Some(column.about)),
+            text(None::<&str>),
         ])?;
     }
     Ok(())

@@ -6,18 +6,19 @@
 use super::definition::Kind::{Count, Instant, Number, Text};
 use super::definition::{Ask, Column, Contents, Definition, column};
 use super::question::Question;
-use super::surroundings::{Place, Surroundings, external};
+use super::surroundings::{LOOKS_AT_ONCE, Place, Surroundings, external, problem};
 use arrow::datatypes::Schema;
+use datafusion::catalog::TableProvider;
 use datafusion::error::Result;
-use futures::FutureExt;
 use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, stream};
 use millstream_lake::ledger;
 use millstream_model::column::reserved;
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-const COLUMNS: [Column; 9] = [
+const COLUMNS: [Column; 10] = [
     column("stream", Text, "the stream"),
-    column("device_id", Text, "the device"),
+    column("device_id", Text, "the device; null where the stream cannot be asked"),
     column("first_seen", Instant, "when its first reading came"),
     column("last_seen", Instant, "when its last reading came"),
     column("last_ts", Instant, "its latest event time"),
@@ -37,6 +38,7 @@ const COLUMNS: [Column; 9] = [
         Number,
         "how far its clock is behind, as far as one can tell from here: the least time between event and arrival within the last day, so that what it had kept for later does not count; below zero it is ahead, null if nothing came",
     ),
+    column("problem", Text, "why the stream cannot be asked: then this is its only row; null if it can"),
 ];
 
 pub(super) const DEFINITION: Definition =
@@ -54,24 +56,56 @@ const NEEDED: [&str; 6] = [
 
 fn ask(surroundings: &Surroundings) -> BoxFuture<'_, Result<Question>> {
     async move {
-        let mut question = Question { parts: Vec::new(), tables: BTreeMap::new() };
-        for stream in surroundings.reading_names().await? {
-            let Some(table) = surroundings.tables.table(stream).await? else { continue };
-            let schema = table.schema();
-            if !NEEDED.iter().all(|name| schema.field_with_name(name).is_ok()) {
-                continue;
+        let names: Vec<String> = surroundings.reading_names().await?.into_iter().map(str::to_owned).collect();
+        let asked = stream::iter(names).map(|name| async move {
+            let part = of_stream(surroundings, &name).await;
+            (name, part)
+        });
+        let mut asked = asked.buffered(LOOKS_AT_ONCE);
+        let mut question = Question::default();
+        while let Some((name, found)) = asked.next().await {
+            match found {
+                Ok(Some((part, table))) => {
+                    question.parts.push(part);
+                    question.tables.insert(name, table);
+                }
+                Ok(None) => {}
+                // One stream that cannot be asked must not hide the others.
+                Err(error) => question.parts.push(unasked(&name, &problem(&error))),
             }
-            let sequence = surroundings.stream(stream).and_then(|stream| stream.sequence.as_deref());
-            let counted = match sequence.filter(|name| is_numeric(&schema, name)) {
-                Some(column) => Some(Sequence { column, order: order(surroundings, stream).await? }),
-                None => None,
-            };
-            question.parts.push(part(stream, counted));
-            question.tables.insert(stream.to_owned(), table);
         }
         Ok(question)
     }
     .boxed()
+}
+
+/// The question about one stream, and its table; none where there is no table, or it is not a stream's.
+async fn of_stream(
+    surroundings: &Surroundings,
+    name: &str,
+) -> Result<Option<(String, Arc<dyn TableProvider>)>> {
+    let Some(table) = surroundings.tables.table(name).await? else { return Ok(None) };
+    let schema = table.schema();
+    if !NEEDED.iter().all(|name| schema.field_with_name(name).is_ok()) {
+        return Ok(None);
+    }
+    let sequence = surroundings.stream(name).and_then(|stream| stream.sequence.as_deref());
+    let counted = match sequence.filter(|name| is_numeric(&schema, name)) {
+        Some(column) => Some(Sequence { column, order: order(surroundings, name).await? }),
+        None => None,
+    };
+    Ok(Some((part(name, counted), table)))
+}
+
+/// The row of a stream that cannot be asked.
+fn unasked(stream: &str, problem: &str) -> String {
+    let nulls: Vec<String> = COLUMNS
+        .iter()
+        .filter(|column| !["stream", "problem"].contains(&column.name))
+        .map(|Column { name, kind, .. }| format!("arrow_cast(null, '{}') as {name}", kind.arrow()))
+        .collect();
+    let (stream, problem) = (stream.replace('\'', "''"), problem.replace('\'', "''"));
+    format!("select '{stream}' as stream, {}, '{problem}' as problem", nulls.join(", "))
 }
 
 /// A column in which devices count, and the order in which their readings came.
@@ -107,7 +141,8 @@ fn part(stream: &str, sequence: Option<Sequence<'_>>) -> String {
          min(_received_at) as first_seen, max(_received_at) as last_seen, max(ts) as last_ts, \
          count(*) as readings, {missing} as missing, {restarts} as restarts, \
          min(case when _received_at >= now() - interval '1 day' \
-             then cast(cast(_received_at as bigint) - cast(ts as bigint) as double) / 1000000 end) as clock_skew_seconds \
+             then cast(cast(_received_at as bigint) - cast(ts as bigint) as double) / 1000000 end) as clock_skew_seconds, \
+         arrow_cast(null, 'Utf8') as problem \
          from {source} group by device_id"
     )
 }

@@ -142,6 +142,14 @@ pub(super) fn external(error: LakeError) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
 
+/// What is wrong with a table of the query, for a column that says so.
+pub(super) fn problem(error: &DataFusionError) -> String {
+    match error {
+        DataFusionError::External(error) => chain(error.as_ref()),
+        other => chain(other),
+    }
+}
+
 /// An error with its causes, for a column that says what is wrong.
 pub(super) fn chain(error: &dyn Error) -> String {
     let causes = std::iter::successors(Some(error), |&error| error.source());

@@ -124,3 +124,44 @@ async fn all_streams_of_a_silent_log_are_told_of_at_once() {
     // Five seconds each time.
     assert!(began.elapsed() < Duration::from_secs(11), "{:?}", began.elapsed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_names_of_tables_need_no_log() {
+    let river = two_flushes().await;
+    let log = Silent::new(&river, &[]);
+    let session = session(&river, &["other"], &log).await;
+    let began = Instant::now();
+    let found = csv(&session, "show tables").await.unwrap();
+    for listed in ["ingestion,other", "ingestion,plant", "ingestion,quarantine", "system,devices"] {
+        assert!(found.lines().any(|line| line == listed), "{found}");
+    }
+    assert_eq!((began.elapsed(), log.unanswered.available_permits()), (Duration::ZERO, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_cannot_be_asked_does_not_hide_the_devices_and_columns_of_others() {
+    let river = two_flushes().await;
+    let log = Silent::new(&river, &["plant"]);
+    let session = session(&river, &OTHERS, &log).await;
+    let began = Instant::now();
+    let why = "read what waits in the log for a: it gave no answer in 10 s";
+    check(
+        &session,
+        &format!("select stream, device_id, readings, problem like '{why}%' as told from system.devices where stream in ('a', 'plant') order by 1, 2"),
+        "stream,device_id,readings,told\na,,,true\nplant,d1,2,\nplant,d2,2,",
+    )
+    .await;
+    check(
+        &session,
+        "select device_id, readings from system.devices where stream = 'plant' order by 1",
+        "device_id,readings\nd1,2\nd2,2",
+    )
+    .await;
+    check(
+        &session,
+        &format!("select table_name, column_name, position, required, problem like '{why}%' as told from system.columns where table_name in ('a', 'plant') and position is distinct from 2 limit 2"),
+        "table_name,column_name,position,required,told\na,,,,true\nplant,ts,1,false,",
+    )
+    .await;
+    assert!(began.elapsed() < Duration::from_secs(31), "{:?}", began.elapsed());
+}
