@@ -47,6 +47,11 @@ impl QueryCatalog {
         Arc::clone(&self.ingestion) as _
     }
 
+    /// A table that is named with the schema `ingestion`, which is no report.
+    pub(crate) async fn in_ingestion(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        self.ingestion.open(name).await
+    }
+
     /// Both schemas, and the system's.
     pub(crate) fn schemas(&self, system: SystemSchema) -> Arc<Schemas> {
         Schemas::new([
@@ -64,7 +69,8 @@ impl QueryCatalog {
     }
 }
 
-/// The tables of one bucket. A name that this one does not have is looked up in the other, where there is one.
+/// The tables of one bucket. A name that this one does not have is looked up in the other, where there is one: a plain name may be of either, and the engine knows one schema
+/// only in which to look for those. That a name with this schema before it is not of the other, the session sees to.
 #[derive(Debug)]
 struct BucketSchema {
     tables: Arc<Handles>,

@@ -10,7 +10,7 @@ use crate::limits::{Limits, TimeLimit};
 use crate::pace::{self, Attempts, Current};
 use crate::planning::{Planners, watch};
 use crate::rescue::rescued;
-use crate::runtime::{SYSTEM, blank_state};
+use crate::runtime::{INGESTION, SYSTEM, blank_state};
 use crate::scan;
 use crate::statement::Question;
 use crate::system::{Memory, Surroundings, SystemSchema};
@@ -215,12 +215,14 @@ impl Session {
     ) -> Result<(), QueryError> {
         for table in &question.tables {
             let found = match state.schema_for_ref(table.reference.clone()) {
-                Ok(schema) => schema
-                    .table(table.reference.table())
-                    .await
-                    .map_err(|error| QueryError::from_datafusion(error, sql))?,
-                Err(_) => None,
+                // Only a plain name may be a report's.
+                Ok(_) if table.reference.schema() == Some(INGESTION) => {
+                    catalog.in_ingestion(table.reference.table()).await
+                }
+                Ok(schema) => schema.table(table.reference.table()).await,
+                Err(_) => Ok(None),
             };
+            let found = found.map_err(|error| QueryError::from_datafusion(error, sql))?;
             if found.is_none() {
                 let known = match table.reference.schema() {
                     Some(SYSTEM) => {
