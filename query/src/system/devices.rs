@@ -16,7 +16,7 @@ use millstream_lake::ledger;
 use millstream_model::column::reserved;
 use std::sync::Arc;
 
-const COLUMNS: [Column; 10] = [
+const COLUMNS: [Column; 11] = [
     column("stream", Text, "the stream"),
     column("device_id", Text, "the device; null where the stream cannot be asked"),
     column("first_seen", Instant, "when its first reading came"),
@@ -36,7 +36,12 @@ const COLUMNS: [Column; 10] = [
     column(
         "clock_skew_seconds",
         Number,
-        "how far its clock is behind, as far as one can tell from here: the least time between event and arrival within the last day, so that what it had kept for later does not count; below zero it is ahead, null if nothing came",
+        "how far its clock is behind, as far as one can tell from here: the least time between event and arrival within the last day, so that what it had kept for later does not count; readings that have no time of their own but that of their arrival are left out; below zero it is ahead, null if no others came",
+    ),
+    column(
+        "bad_times",
+        Count,
+        "how many of its readings came with a time that is not believed, unreadable or too far off (`_extra` has it), and count by their arrival: of so wrong a clock clock_skew_seconds says nothing; null where the stream names no field for the time",
     ),
     column("problem", Text, "why the stream cannot be asked: then this is its only row; null if it can"),
 ];
@@ -89,12 +94,15 @@ async fn of_stream(
     if !NEEDED.iter().all(|name| schema.field_with_name(name).is_ok()) {
         return Ok(None);
     }
-    let sequence = surroundings.stream(name).and_then(|stream| stream.sequence.as_deref());
+    let stream = surroundings.stream(name);
+    let sequence = stream.and_then(|stream| stream.sequence.as_deref());
     let counted = match sequence.filter(|name| is_numeric(&schema, name)) {
         Some(column) => Some(Sequence { column, order: order(surroundings, name).await? }),
         None => None,
     };
-    Ok(Some((part(name, counted), table)))
+    let time = stream.and_then(|stream| stream.time.as_ref());
+    let time = time.filter(|_| schema.field_with_name(reserved::EXTRA).is_ok());
+    Ok(Some((part(name, counted, time.map(|time| time.field.as_str())), table)))
 }
 
 /// The row of a stream that cannot be asked.
@@ -126,23 +134,37 @@ fn is_numeric(schema: &Schema, column: &str) -> bool {
     schema.field_with_name(column).is_ok_and(|field| field.data_type().is_numeric())
 }
 
+/// True of a reading whose own time was not believed: that is in `_extra`, as it came. Of nested objects its key is the last of the path's.
+fn is_bad_time(field: &str) -> String {
+    let has = |key: &str| {
+        let key = serde_json::Value::from(key).to_string().replace('\'', "''");
+        format!("strpos(_extra, '{key}:') > 0")
+    };
+    let nested = field.rsplit_once('.').map(|(_, key)| format!(" or {}", has(key)));
+    format!("ts = _received_at and ({}{})", has(field), nested.unwrap_or_default())
+}
+
 /// The devices of one stream. Its name is one that needs no quotes.
-fn part(stream: &str, sequence: Option<Sequence<'_>>) -> String {
+fn part(stream: &str, sequence: Option<Sequence<'_>>, time: Option<&str>) -> String {
+    let bad_times = match time {
+        None => "cast(null as bigint)".to_owned(),
+        Some(field) => format!("count(case when {} then 1 end)", is_bad_time(field)),
+    };
     let (missing, restarts, source) = match sequence {
         None => ("cast(null as bigint)", "cast(null as bigint)", format!("ingestion.{stream}")),
         Some(sequence) => (
             "try_cast(coalesce(sum(case when _number > _before + 1 then _number - _before - 1 end), 0) as bigint)",
             "count(case when _number < _before then 1 end)",
-            numbered(stream, &sequence),
+            numbered(stream, &sequence, time.is_some()),
         ),
     };
     format!(
         "select '{stream}' as stream, device_id, \
          min(_received_at) as first_seen, max(_received_at) as last_seen, max(ts) as last_ts, \
          count(*) as readings, {missing} as missing, {restarts} as restarts, \
-         min(case when _received_at >= now() - interval '1 day' \
+         min(case when _received_at >= now() - interval '1 day' and ts <> _received_at \
              then cast(cast(_received_at as bigint) - cast(ts as bigint) as double) / 1000000 end) as clock_skew_seconds, \
-         arrow_cast(null, 'Utf8') as problem \
+         {bad_times} as bad_times, arrow_cast(null, 'Utf8') as problem \
          from {source} group by device_id"
     )
 }
@@ -150,10 +172,11 @@ fn part(stream: &str, sequence: Option<Sequence<'_>>) -> String {
 /// The readings in the order of the log, each with its number and that of the device's reading before it. No column of a stream's own begins with `_`.
 ///
 /// Numbers count as doubles, in which all up to 2^53 are exact: so no number that a device may send makes the question fail.
-fn numbered(stream: &str, sequence: &Sequence<'_>) -> String {
+fn numbered(stream: &str, sequence: &Sequence<'_>, with_extra: bool) -> String {
+    let extra = if with_extra { "_extra, " } else { "" };
     let (column, order) = (sequence.column.replace('"', "\"\""), sequence.order);
     format!(
-        "(select _received_at, ts, device_id, cast(\"{column}\" as double) as _number, \
+        "(select {extra}_received_at, ts, device_id, cast(\"{column}\" as double) as _number, \
          lag(cast(\"{column}\" as double)) ignore nulls over (partition by device_id order by {order}) as _before \
          from ingestion.{stream})"
     )

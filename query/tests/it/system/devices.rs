@@ -10,9 +10,9 @@ async fn devices_say_when_they_were_heard_of() {
     check(
         &session,
         "select * from system.devices order by device_id",
-        "stream,device_id,first_seen,last_seen,last_ts,readings,missing,restarts,clock_skew_seconds,problem\n\
-         plant,d1,2026-11-19T00:00:10Z,2026-11-19T00:00:20Z,2026-11-19T00:00:11Z,2,0,0,,\n\
-         plant,d2,2026-11-19T00:00:40Z,2026-11-19T00:00:50Z,2026-11-19T00:00:31Z,2,0,0,,",
+        "stream,device_id,first_seen,last_seen,last_ts,readings,missing,restarts,clock_skew_seconds,bad_times,problem\n\
+         plant,d1,2026-11-19T00:00:10Z,2026-11-19T00:00:20Z,2026-11-19T00:00:11Z,2,0,0,,0,\n\
+         plant,d2,2026-11-19T00:00:40Z,2026-11-19T00:00:50Z,2026-11-19T00:00:31Z,2,0,0,,0,",
     )
     .await;
     let silent =
@@ -32,6 +32,57 @@ async fn devices_say_when_they_were_heard_of() {
         "device_id,readings,missing,clock_skew_seconds\nd2,4,1,90.0\nd3,1,0,-5.0",
     )
     .await;
+}
+
+/// What has the time of its arrival says nothing of a clock: neither one that is so wrong that it is not believed, nor a reading without a time among others.
+#[tokio::test]
+async fn a_time_that_is_not_believed_is_no_right_clock() {
+    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap();
+    let (ahead, behind) = (now + 3600 * SECOND, now - 90 * SECOND);
+    let cases: &[(&str, &[&str], &str)] = &[
+        ("ahead", &[&format!(r#"{{"ts": {ahead}}}"#)], ",1"),
+        (
+            "early",
+            &[r#"{"ts": "1970-01-01T00:00:07Z"}"#, r#"{"ts": "1970-01-01T00:00:08Z", "temp": "cold"}"#],
+            ",2",
+        ),
+        ("mixed", &[&format!(r#"{{"ts": {behind}}}"#), r#"{"temp": 1}"#, r#"{"ts": "now"}"#], "90.0,1"),
+        ("odd", &[r#"{"temp": "ts", "note": ""ts":"}"#, r#"{"ts": null}"#], ",0"),
+        ("plain", &[&format!(r#"{{"ts": {behind}}}"#)], "90.0,0"),
+    ];
+    for counted in [None, Some("seq".to_owned())] {
+        let mut river = River::of(|stream| stream.sequence = counted, 0).await;
+        let mut expected = "device_id,clock_skew_seconds,bad_times\n".to_owned();
+        for (device, payloads, row) in cases {
+            for payload in *payloads {
+                river.publish(device, Micros(now), &payload.replace('}', r#", "seq": 1}"#)).await;
+            }
+            expected.push_str(&format!("{device},{row}\n"));
+        }
+        river.carry(Closed::Age).await;
+        let sql = "select device_id, clock_skew_seconds, bad_times from system.devices order by 1";
+        check(&river.session().await, sql, &expected).await;
+    }
+}
+
+/// In an object of the reading, the time's key is the last of its path; a key that has the dots itself is one, too.
+#[tokio::test]
+async fn a_time_that_is_not_believed_is_counted_wherever_its_field_is() {
+    let payloads =
+        [r#"{"at": {"ts": "now"}}"#, r#"{"at.ts": "now"}"#, r#"{"at": {"ts": "2026-11-19T00:00:00Z"}}"#];
+    for (field, expected) in [(Some("at.ts"), "2"), (None, "")] {
+        let edit = |stream: &mut Stream| match field {
+            Some(field) => stream.time.as_mut().unwrap().field = field.to_owned(),
+            None => stream.time = None,
+        };
+        let mut river = River::of(edit, 0).await;
+        for payload in payloads {
+            river.publish("d1", at(10), payload).await;
+        }
+        river.carry(Closed::Age).await;
+        let expected = format!("readings,bad_times\n3,{expected}");
+        check(&river.session().await, "select readings, bad_times from system.devices", &expected).await;
+    }
 }
 
 /// Each case is a device; null is a reading without a number.
