@@ -99,7 +99,10 @@ pub enum ReportError {
     #[error("its computation ended unexpectedly")]
     Panicked(#[source] JoinError),
     /// Others kept replacing the report's rows.
-    #[error("others replaced its rows {attempts} times meanwhile")]
+    #[error(
+        "others replaced its rows {attempts} times while they were computed; a running `millstream process`, or `up`, tries again by itself, and for \
+         `millstream report rebuild` it has to be stopped, or the command given again when less comes in"
+    )]
     Contended {
         /// How often it was planned anew.
         attempts: u32,

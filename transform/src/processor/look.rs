@@ -134,6 +134,12 @@ impl Look {
         self.shown.property(SQL).is_some_and(|sql| !sql.is_empty()) && !self.is_of(report)
     }
 
+    /// Whether the rows go by the mark up to which they are to go by now.
+    pub(crate) fn has_its_mark(&self, report: &Report) -> bool {
+        let shown = self.shown.txn(&mark_app(report.name.as_str())).map(Micros);
+        self.mark.is_none_or(|mark| mark == shown)
+    }
+
     /// The versions of the sources.
     pub(crate) fn versions(&self) -> BTreeMap<String, i64> {
         let version = |source: &ReportSource| (source.table.name().to_owned(), source.snapshot.version());

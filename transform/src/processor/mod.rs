@@ -114,6 +114,9 @@ pub(crate) enum Rigor {
     /// On whatever version is the latest by now, without any fence.
     #[cfg(test)]
     Unfenced,
+    /// Each time after somebody else has changed the report's table.
+    #[cfg(test)]
+    Overtaken,
     /// Saying the versions that are the latest by now, whatever was computed from.
     #[cfg(test)]
     NewestVersions,

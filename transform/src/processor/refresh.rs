@@ -2,7 +2,7 @@
 
 use super::error::ReportError;
 use super::look::{Look, Looked, look};
-use super::replace::{Replaced, replace};
+use super::replace::{Replaced, outdate, replace};
 use super::scope::{Scope, scope};
 use super::status::ReportPhase;
 use super::tables::Tables;
@@ -58,6 +58,7 @@ pub(crate) async fn refresh(
 ) -> Result<Refreshed, ReportError> {
     works.say(&report.name, |status| status.phase = ReportPhase::Computing);
     let mut backoff = Backoff::new();
+    let mut outdated = false;
     loop {
         let look = match look(works, report, tables, thoroughness).await? {
             Looked::Found(look) => look,
@@ -75,6 +76,10 @@ pub(crate) async fn refresh(
         if look.mark == Some(None) {
             say_waiting(works, report);
             return Ok(Refreshed::Incomplete);
+        }
+        // Nothing but all of it makes it of this definition again: whoever did that has done what was to be done.
+        if outdated && look.is_of(report) && look.has_its_mark(report) {
+            return Ok(replaced_by_another(works, report, &look));
         }
         let scope = match thoroughness {
             Thoroughness::Needed => scope(report, &look).await?,
@@ -94,8 +99,19 @@ pub(crate) async fn refresh(
         if backoff.attempts() == PLANS_MAX {
             return Err(ReportError::Contended { attempts: PLANS_MAX });
         }
+        // Whoever keeps it replaces few dates in less time than all of it takes, again and again: from here on he, too, computes all of it, and either may come first.
+        if thoroughness == Thoroughness::Everything && !outdated {
+            outdated = outdate(&look.table).await?;
+        }
         tokio::time::sleep(pause).await;
     }
+}
+
+fn replaced_by_another(works: &Works, report: &Report, look: &Look) -> Refreshed {
+    say_current(works, report, look, look.shown.version());
+    let files = look.shown.files();
+    let rows = files.iter().filter_map(|file| file.rows).sum();
+    Refreshed::Replaced { version: look.shown.version(), dates: None, rows, files: files.len() }
 }
 
 fn say_waiting(works: &Works, report: &Report) {

@@ -143,6 +143,7 @@ async fn rigorous(works: &Works, _: &Report, _: &Look, plan: Plan) -> Result<Pla
 async fn rigorous(works: &Works, report: &Report, look: &Look, mut plan: Plan) -> Result<Plan, ReportError> {
     match works.rigor {
         Rigor::Full => {}
+        Rigor::Overtaken => overtake(works, report, look).await?,
         Rigor::Unfenced => {
             plan.expect.clear();
             plan.on_snapshot = Some(look.table.snapshot().await?);
@@ -155,6 +156,28 @@ async fn rigorous(works: &Works, report: &Report, look: &Look, mut plan: Plan) -
         }
     }
     Ok(plan)
+}
+
+/// Somebody else commits before us: the report, where there is something to do of it, else something else.
+#[cfg(test)]
+async fn overtake(works: &Works, report: &Report, look: &Look) -> Result<(), ReportError> {
+    use super::refresh::{Refreshed, Thoroughness, refresh};
+    let (status, _) = tokio::sync::watch::channel(super::Status::default());
+    let (settings, log) = (works.settings.clone(), works.log.clone());
+    let buckets = works.lakehouse.clone();
+    let other = Works::open(settings, &works.reports, log, buckets.ingestion, buckets.reporting, status);
+    let other = other.await.unwrap();
+    let mut tables = super::tables::Tables::default();
+    let refreshed = Box::pin(refresh(&other, report, &mut tables, Thoroughness::Needed)).await?;
+    if refreshed == Refreshed::Current {
+        let plan = Plan {
+            set: BTreeMap::from([(look.table.maintenance_app(), i64::from(u32::MAX))]),
+            on_snapshot: Some(look.table.snapshot().await?),
+            ..Plan::default()
+        };
+        look.table.commit(plan).await?;
+    }
+    Ok(())
 }
 
 /// Gives the report's table the columns that its answer has and it has not.
@@ -172,6 +195,25 @@ async fn widen(report: &Report, look: &Look, schema: SchemaRef) -> Result<Outcom
     };
     tracing::info!(report = report.name.as_str(), "the report gets new columns and is computed anew");
     Ok(look.table.commit(plan).await?)
+}
+
+/// Says that the report's rows are of no known SQL, so that whoever keeps it computes all of them anew; whether that was said. What others have planned before is refused.
+pub(crate) async fn outdate(table: &Table) -> Result<bool, ReportError> {
+    let shown = table.snapshot().await?;
+    if shown.property(SQL) == Some("") {
+        return Ok(true);
+    }
+    let app = table.maintenance_app();
+    let before = shown.txn(&app);
+    let plan = Plan {
+        operation: Operation::Schema,
+        expect: BTreeMap::from([(app.clone(), before)]),
+        set: BTreeMap::from([(app, before.unwrap_or_default() + 1)]),
+        properties: BTreeMap::from([(SQL.to_owned(), String::new())]),
+        on_snapshot: Some(shown),
+        ..Plan::default()
+    };
+    Ok(matches!(table.commit(plan).await?, Outcome::Applied { .. }))
 }
 
 /// Transactions that a commit expects as they were seen, and moves.

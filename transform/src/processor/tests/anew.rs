@@ -1,6 +1,7 @@
 //! Sources that are not what they were: made anew, or put back to an earlier state.
 
 use super::*;
+use crate::processor::Rigor;
 
 /// Empties the source's folder and makes another table there, of the same columns and without rows, with so many commits.
 pub(super) async fn make_source_anew(fixture: &Fixture, commits: usize) {
@@ -97,4 +98,22 @@ async fn a_source_that_was_put_back_is_computed_whole_also_when_it_has_gone_on()
         fixture.assert_equal(&daily(), &format!("{commits_since} commits since")).await;
         assert_eq!(refresh(&fixture.works().await, &daily()).await.unwrap(), Refreshed::Current);
     }
+}
+
+/// Somebody replaces a few of its rows whenever all of them have been computed: then he computes all of them, and that is what was asked for.
+#[tokio::test(start_paused = true)]
+async fn a_rebuild_comes_to_its_end_beside_whoever_keeps_the_report() {
+    let fixture = Fixture::one_message(7).await;
+    fixture.catch_up(&[daily()]).await;
+    let before = fixture.files(&daily()).await;
+    let mut works = fixture.works_of(&[daily()]).await;
+    works.rigor = Rigor::Overtaken;
+    let mut tables = Tables::default();
+    let rebuilt = super::super::refresh::refresh(&works, &daily(), &mut tables, Thoroughness::Everything)
+        .await
+        .unwrap();
+    assert!(matches!(rebuilt, Refreshed::Replaced { dates: None, rows: 1, files: 1, .. }), "{rebuilt:?}");
+    assert_eq!(fixture.files(&daily()).await.intersection(&before).count(), 0);
+    fixture.assert_equal(&daily(), "rebuilt").await;
+    assert_eq!(refresh(&fixture.works().await, &daily()).await.unwrap(), Refreshed::Current);
 }
