@@ -11,7 +11,7 @@ use datafusion::sql::parser::{DFParserBuilder, Statement as Parsed};
 use datafusion::sql::resolve::resolve_table_references;
 use depth::with_room;
 use sqlparser::ast::{
-    ObjectName, ObjectNamePart, Select, Spanned, Statement as Ast, TableFactor, Visit, Visitor,
+    Ident, ObjectName, ObjectNamePart, Select, Spanned, Statement as Ast, TableFactor, Visit, Visitor,
 };
 use sqlparser::dialect::GenericDialect;
 use sqlparser::tokenizer::{Span, Token, Tokenizer};
@@ -257,11 +257,18 @@ impl Visitor for Relations {
 /// The parts of a name as they are looked up: in lower case unless quoted.
 fn normal_name(name: &ObjectName) -> Vec<String> {
     let part = |part: &ObjectNamePart| match part {
-        ObjectNamePart::Identifier(ident) if ident.quote_style.is_some() => ident.value.clone(),
-        ObjectNamePart::Identifier(ident) => ident.value.to_lowercase(),
+        ObjectNamePart::Identifier(ident) => normal_ident(ident),
         ObjectNamePart::Function(function) => function.to_string(),
     };
     name.0.iter().map(part).collect()
+}
+
+/// The same of one part. The engine makes small only what is ASCII.
+fn normal_ident(ident: &Ident) -> String {
+    match ident.quote_style {
+        Some(_) => ident.value.clone(),
+        None => ident.value.to_ascii_lowercase(),
+    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,16 @@
 //! How large a question may be. What no person writes would cost stack or time before any limit of a session can end it: planning never pauses.
 
+use super::{normal_ident, normal_name};
 use crate::error::{Place, QueryError, QueryErrorKind};
 use datafusion::sql::parser::Statement as Parsed;
-use sqlparser::ast::{Expr, Function, ObjectName, Query, Select, SelectItem, Visit, Visitor};
+use sqlparser::ast::{
+    ArrayElemTypeDef, DataType, Expr, Function, ObjectName, Query, Select, SelectItem, TypedString, Visit,
+    Visitor,
+};
 use sqlparser::dialect::GenericDialect;
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
 /// Words, numbers and signs of a statement. Longer ones are lists of values, of which this leaves room for 25,000.
@@ -146,40 +150,82 @@ impl Visitor for Repeats {
     }
 }
 
-/// Counts tables. Names are not scoped: where the same one is defined twice, the later definition counts from there on.
+/// Counts tables.
 #[derive(Debug, Default, Clone)]
 struct Tables {
     read: u64,
     cubed: usize,
     /// Whether something is cast to a type that has a size of its own.
     fixed: bool,
+    /// What is defined, by the name under which the engine looks it up.
     defined: HashMap<String, u64>,
+    /// The same as it was outside of each query with a WITH that is being walked through.
+    outside: Vec<HashMap<String, u64>>,
+    /// Whether only that is counted which a name stands for: what is defined within it is counted on its own.
+    expanded: bool,
+    /// How many definitions lie around, where those are passed over, and which queries they are.
+    within: usize,
+    definitions: HashSet<*const Query>,
 }
 
 impl Tables {
     fn of(&self, query: &Query) -> u64 {
-        let mut inner = Self { defined: self.defined.clone(), ..Self::default() };
+        let mut inner = Self { defined: self.defined.clone(), expanded: true, ..Self::default() };
         _ = query.visit(&mut inner);
         inner.read
     }
 }
 
 fn named(function: &Function, name: &str) -> bool {
-    function.name.to_string().trim_matches('"').eq_ignore_ascii_case(name)
+    normal_name(&function.name).last().is_some_and(|last| last.eq_ignore_ascii_case(name))
+}
+
+/// Whether values of this type have so many places whatever is put into them: `int[2000000000]`.
+fn is_sized(kind: &DataType) -> bool {
+    match kind {
+        DataType::Array(ArrayElemTypeDef::SquareBracket(_, Some(_))) | DataType::FixedString(_) => true,
+        DataType::Array(
+            ArrayElemTypeDef::SquareBracket(inner, None)
+            | ArrayElemTypeDef::AngleBracket(inner)
+            | ArrayElemTypeDef::Parenthesis(inner),
+        )
+        | DataType::Nullable(inner)
+        | DataType::LowCardinality(inner) => is_sized(inner),
+        DataType::Map(key, value) => is_sized(key) || is_sized(value),
+        DataType::Struct(fields, _) | DataType::Tuple(fields) => {
+            fields.iter().any(|field| is_sized(&field.field_type))
+        }
+        _ => false,
+    }
 }
 
 impl Visitor for Tables {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        self.within += usize::from(self.definitions.contains(&std::ptr::from_ref(query)));
+        if query.with.is_some() {
+            self.outside.push(self.defined.clone());
+        }
         for defined in query.with.iter().flat_map(|with| &with.cte_tables) {
             let read = self.of(&defined.query);
-            self.defined.insert(defined.alias.name.value.to_lowercase(), read.max(1));
+            self.defined.insert(normal_ident(&defined.alias.name), read.max(1));
+            if self.expanded {
+                self.definitions.insert(std::ptr::from_ref(&*defined.query));
+            }
             if read > TABLES_MAX {
                 self.read = read;
                 return ControlFlow::Break(());
             }
         }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        if query.with.is_some() {
+            self.defined = self.outside.pop().unwrap_or_default();
+        }
+        self.within -= usize::from(self.definitions.contains(&std::ptr::from_ref(query)));
         ControlFlow::Continue(())
     }
 
@@ -192,13 +238,20 @@ impl Visitor for Tables {
             {
                 self.fixed |= function.to_string().to_lowercase().contains("fixedsize");
             }
+            Expr::Cast { data_type, .. }
+            | Expr::Convert { data_type: Some(data_type), .. }
+            | Expr::TypedString(TypedString { data_type, .. }) => self.fixed |= is_sized(data_type),
             _ => {}
         }
         ControlFlow::Continue(())
     }
 
     fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<()> {
-        let read = self.defined.get(&relation.to_string().to_lowercase()).copied().unwrap_or(1);
+        if self.within > 0 {
+            return ControlFlow::Continue(());
+        }
+        // As the engine does it: a dot is a dot, whether it stands in a name or between two.
+        let read = self.defined.get(&normal_name(relation).join(".")).copied().unwrap_or(1);
         self.read = self.read.saturating_add(read);
         match self.read > TABLES_MAX {
             true => ControlFlow::Break(()),
@@ -232,18 +285,53 @@ mod tests {
 
     #[test]
     fn a_table_counts_as_often_as_it_is_read() {
-        let doubling = |count: usize| {
-            let step = |index: usize| format!("t{} as (select 1 from t{index} a, t{index} b)", index + 1);
-            let steps: Vec<_> = (0..count).map(step).collect();
-            format!("with t0 as (select 1), {} select 1 from T{count}", steps.join(", "))
+        let doubling = |count: usize, quote: &str| {
+            let name = |index: usize| format!("{quote}t{index}{quote}");
+            let read = |index: usize| format!("select 1 from {} a, {} b", name(index), name(index));
+            let steps: Vec<_> =
+                (0..count).map(|index| format!("{} as ({})", name(index + 1), read(index))).collect();
+            format!("{} as (select 1), {} select 1 from {}", name(0), steps.join(", "), name(count))
         };
-        check(&doubling(5), None);
-        check(&doubling(6), Some("as often as it is read"));
-        check(&doubling(90), Some("as often as it is read"));
-        check(&format!("explain {}", doubling(90)), Some("as often as it is read"));
+        for quote in ["", "\"", "`"] {
+            check(&format!("with {}", doubling(5, quote)), None);
+            check(&format!("with {}", doubling(6, quote)), Some("as often as it is read"));
+            check(&format!("with {}", doubling(90, quote)), Some("as often as it is read"));
+            check(&format!("explain with {}", doubling(90, quote)), Some("as often as it is read"));
+        }
+        check(&format!("with {}", doubling(90, "").replace("from t90", "from \"t90\"")), Some("as often"));
+        check(&format!("with {}", doubling(90, "\"").replace("from \"t90\"", "from T90")), Some("as often"));
+        // What a name stands for within brackets is no business of those outside.
+        let twice = format!("{}, t5", doubling(5, ""));
+        check(&format!("with {twice}"), Some("as often as it is read"));
+        let inside = "z as (with t5 as (select 1) select 1 from t5)";
+        check(&format!("with {inside}, {twice}"), Some("as often as it is read"));
+        // Small letters are made of ASCII alone.
+        check(&format!("with {}, \"Ä\"", doubling(5, "").replace("t5", "Ä")), Some("as often as it is read"));
+        check(&format!("with {inside}, {}", doubling(4, "")), None);
         check("select 1 from t group by cube (a, b, c, d), cube (e, f, g, h)", None);
         check("select 1 from t group by cube (a, b, c, d), cube (e, f, g, h, i)", Some("CUBEs"));
         check(&format!("select 1 from {}", vec!["t"; 101].join(", ")), Some("as often as it is read"));
+    }
+
+    #[test]
+    fn a_type_has_no_size_of_its_own() {
+        for sql in [
+            "select cast(null as int[2000000][2000000])",
+            "select try_cast(null as int[3])",
+            "select null::int[3]",
+            "select null::array<int[3]>",
+            "select null::struct<a int[3]>",
+            "select null::int[3][]",
+            "select 1 from t where (select x::int[][9] from u) is null",
+            "select arrow_cast(null, 'FixedSizeList(3, Int64)')",
+            "select \"arrow_cast\"(null, 'FixedSizeList(3, Int64)')",
+            "select `arrow_try_cast`(null, 'FixedSizeBinary(3)')",
+        ] {
+            check(sql, Some("fixed size"));
+        }
+        for sql in ["select null::int[]", "select cast(null as int[][])", "select [1, 2][1], x[3] from t"] {
+            check(sql, None);
+        }
     }
 
     /// Each of these would be planned for minutes, or for ever.

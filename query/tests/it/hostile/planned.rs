@@ -6,8 +6,6 @@ use millstream_query::QueryErrorKind;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_too_large_to_plan_is_refused() {
     let ground = Ground::prepare(LONG).await;
-    let doubling: Vec<_> =
-        (1..60).map(|i| format!("t{i} as (select a.x from t{} a, t{} b)", i - 1, i - 1)).collect();
     let within = |depth: usize| {
         (0..depth).fold("select 1 as x".to_owned(), |sql, _| format!("with a as ({sql}) select x from a"))
     };
@@ -28,7 +26,9 @@ async fn what_is_too_large_to_plan_is_refused() {
         vec!["select 1"; 20_000].join(" union all "),
         format!("select 1 from {}", vec!["telemetry"; 20_000].join(", ")),
         format!("select 1 from telemetry{}", " natural join telemetry".repeat(10_000)),
-        format!("with t0 as (select 1 as x), {} select count(*) from t59", doubling.join(", ")),
+        doubling(""),
+        doubling("\""),
+        doubling("`"),
         format!("select 1 in ({})", vec!["1"; 100_000].join(",")),
         format!("select {}", vec!["1"; 100_000].join(",")),
         vec!["select 1"; 20_000].join(";"),
@@ -40,6 +40,14 @@ async fn what_is_too_large_to_plan_is_refused() {
         all_of_many(98, 250),
     ];
     ground.check_all(&statements, End::Refused).await;
+}
+
+/// Queries that each name the one before twice, by names in such quotes.
+fn doubling(quote: &str) -> String {
+    let name = |i: usize| format!("{quote}t{i}{quote}");
+    let step = |i: usize| format!("{} as (select a.x from {} a, {} b)", name(i), name(i - 1), name(i - 1));
+    let steps: Vec<_> = (1..60).map(step).collect();
+    format!("with {} as (select 1 as x), {} select count(*) from {}", name(0), steps.join(", "), name(59))
 }
 
 /// Every column of so many tables with so many columns each.
