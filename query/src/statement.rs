@@ -1,6 +1,8 @@
-//! A text of SQL: cut into statements, parsed, and let through only if it is a question, neither too large (`bounds`) nor too deep (`depth`).
+//! A text of SQL: cut into statements, parsed, and let through only if it is a question, neither too large (`bounds`) nor too deep (`depth`), of which the engine
+//! answers every clause (`clauses`).
 
 mod bounds;
+mod clauses;
 mod depth;
 
 pub(crate) use depth::STACK_BYTES;
@@ -11,7 +13,7 @@ use datafusion::sql::parser::{DFParserBuilder, Statement as Parsed};
 use datafusion::sql::resolve::resolve_table_references;
 use depth::with_room;
 use sqlparser::ast::{
-    Ident, ObjectName, ObjectNamePart, Select, Spanned, Statement as Ast, TableFactor, Visit, Visitor,
+    Ident, ObjectName, ObjectNamePart, Spanned, Statement as Ast, TableFactor, Visit, Visitor,
 };
 use sqlparser::dialect::GenericDialect;
 use sqlparser::tokenizer::{Span, Token, Tokenizer};
@@ -95,10 +97,9 @@ impl Question {
         let parsed = with_room(|| depth::levelled(parse_one(sql)?))??;
         refuse_changes(&parsed, sql)?;
         let parsed = if is_show_tables(&parsed) { parse_one(SHOW_TABLES)? } else { parsed };
+        clauses::check(&parsed, sql)?;
         let mut found = Relations::default();
-        if let ControlFlow::Break(refusal) = found.look_at(&parsed) {
-            return Err(*refusal);
-        }
+        found.look_at(&parsed);
         bounds::check_tables(&parsed)?;
         let (references, _) = resolve_table_references(&parsed, true)
             .map_err(|error| QueryError::from_datafusion(error, sql))?;
@@ -173,7 +174,7 @@ fn forbidden(sql: &str) -> QueryError {
         .hint("allowed are SELECT, WITH, VALUES, EXPLAIN, SHOW TABLES, SHOW COLUMNS and DESCRIBE")
 }
 
-/// Where tables are named, and which names are functions. Clauses that would be dropped in silence are refused on the way.
+/// Where tables are named, and which names are functions.
 #[derive(Debug, Default)]
 struct Relations {
     places: Vec<(Vec<String>, Span)>,
@@ -181,13 +182,11 @@ struct Relations {
 }
 
 impl Relations {
-    fn look_at(&mut self, parsed: &Parsed) -> ControlFlow<Box<QueryError>> {
+    fn look_at(&mut self, parsed: &Parsed) {
         match parsed {
-            Parsed::Statement(ast) => ast.visit(self),
+            Parsed::Statement(ast) => _ = ast.visit(self),
             Parsed::Explain(explain) => self.look_at(&explain.statement),
-            Parsed::CreateExternalTable(_) | Parsed::CopyTo(_) | Parsed::Reset(_) => {
-                ControlFlow::Continue(())
-            }
+            Parsed::CreateExternalTable(_) | Parsed::CopyTo(_) | Parsed::Reset(_) => {}
         }
     }
 
@@ -205,52 +204,18 @@ impl Relations {
 }
 
 impl Visitor for Relations {
-    type Break = Box<QueryError>;
+    type Break = ();
 
     fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<Self::Break> {
         self.places.push((normal_name(relation), relation.span()));
         ControlFlow::Continue(())
     }
 
-    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Self::Break> {
-        match &select.into {
-            None => ControlFlow::Continue(()),
-            Some(into) => {
-                let error = QueryError::new(
-                    QueryErrorKind::Forbidden,
-                    "SELECT INTO is not allowed: SQL only reads here",
-                )
-                .at(Place::of_span(into.name.span()), "would be made");
-                ControlFlow::Break(Box::new(error))
-            }
-        }
-    }
-
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Self::Break> {
-        let (sampled, versioned, partitioned) = match factor {
-            TableFactor::Table { name, args, sample, version, partitions, .. } => {
-                if args.is_some() {
-                    self.functions.extend(normal_name(name).pop());
-                }
-                (sample.is_some(), version.is_some(), !partitions.is_empty())
-            }
-            TableFactor::Derived { sample, .. } => (sample.is_some(), false, false),
-            _ => (false, false, false),
-        };
-        let refused = [
-            (sampled, "TABLESAMPLE"),
-            (versioned, "reading a table as of a time"),
-            (partitioned, "PARTITION"),
-        ];
-        match refused.iter().find(|(present, _)| *present) {
-            None => ControlFlow::Continue(()),
-            Some((_, clause)) => {
-                let error = QueryError::new(QueryErrorKind::Forbidden, format!("{clause} is not supported"))
-                    .at(Place::of_span(factor.span()), "would be ignored")
-                    .hint("filter instead, for example `where random() < 0.01`");
-                ControlFlow::Break(Box::new(error))
-            }
+        if let TableFactor::Table { name, args: Some(_), .. } = factor {
+            self.functions.extend(normal_name(name).pop());
         }
+        ControlFlow::Continue(())
     }
 }
 
