@@ -8,10 +8,12 @@
 //! Neighbour: `pace`, which is asked for fewer rows to a batch before what is made of a whole one is refused, and which bounds what becomes of values that are large already.
 
 mod concatenation;
+mod digests;
 mod literals;
 mod replacement;
 mod sizes;
 
+pub(crate) use digests::BoundedDigests;
 pub(crate) use literals::BoundedLiterals;
 pub(crate) use replacement::BoundedFunctions;
 

@@ -4,8 +4,8 @@ use super::{normal_ident, normal_name};
 use crate::error::{Place, QueryError, QueryErrorKind};
 use datafusion::sql::parser::Statement as Parsed;
 use sqlparser::ast::{
-    ArrayElemTypeDef, DataType, Expr, Function, ObjectName, Query, Select, SelectItem, TypedString, Visit,
-    Visitor,
+    ArrayElemTypeDef, DataType, Expr, Function, NamedWindowDefinition, NamedWindowExpr, ObjectName, Query,
+    Select, SelectItem, TypedString, Visit, Visitor, WindowFrame, WindowFrameBound, WindowSpec, WindowType,
 };
 use sqlparser::dialect::GenericDialect;
 use sqlparser::keywords::Keyword;
@@ -34,6 +34,9 @@ const DEFINED_MAX: usize = 250;
 
 /// Stars of one SELECT: each stands for all columns, of which a table may have hundreds.
 const STARS_MAX: usize = 20;
+
+/// Rows to which a window reaches back or ahead. The engine adds it to the number of a row, and may not come beyond what such a number can be.
+const REACH_MAX: u64 = i64::MAX as u64;
 
 /// Judges the text before it is parsed.
 pub(super) fn check_text(sql: &str) -> Result<(), QueryError> {
@@ -137,7 +140,21 @@ impl Visitor for Repeats {
         ControlFlow::Continue(())
     }
 
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Self::Break> {
+        match expr {
+            Expr::Function(Function { over: Some(WindowType::WindowSpec(window)), .. }) => {
+                check_reach(window)
+            }
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
     fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Self::Break> {
+        for NamedWindowDefinition(_, window) in &select.named_window {
+            if let NamedWindowExpr::WindowSpec(window) = window {
+                check_reach(window)?;
+            }
+        }
         let is_star =
             |item: &&SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
         match select.projection.iter().filter(is_star).count() > STARS_MAX {
@@ -147,6 +164,27 @@ impl Visitor for Repeats {
                     .hint("name the columns that are wanted"),
             )),
         }
+    }
+}
+
+fn check_reach(window: &WindowSpec) -> ControlFlow<Box<QueryError>> {
+    let Some(WindowFrame { units: _, start_bound, end_bound }) = &window.window_frame else {
+        return ControlFlow::Continue(());
+    };
+    let reach = |bound: &WindowFrameBound| match bound {
+        WindowFrameBound::Preceding(Some(rows)) | WindowFrameBound::Following(Some(rows)) => match &**rows {
+            Expr::Value(rows) => {
+                rows.clone().into_string().or_else(|| Some(rows.to_string()))?.parse::<u64>().ok()
+            }
+            _ => None,
+        },
+        _ => None,
+    };
+    match [Some(start_bound), end_bound.as_ref()].into_iter().flatten().filter_map(reach).max() {
+        Some(rows) if rows > REACH_MAX => ControlFlow::Break(Box::new(
+            too_large("a window of it reaches to more rows", REACH_MAX).hint("unbounded preceding"),
+        )),
+        _ => ControlFlow::Continue(()),
     }
 }
 
@@ -352,6 +390,16 @@ mod tests {
         check(&beside(250), None);
         check(&beside(251), Some("define more queries than 250"));
         check(&beside(6_000), Some("define more queries than 250"));
+        let frame = |rows: &str| format!("rows between {rows} preceding and current row");
+        let over = |rows: &str| format!("select sum(a) over (order by b {}) from t", frame(rows));
+        let named =
+            |rows: &str| format!("select sum(a) over w from t window w as (order by b {})", frame(rows));
+        let windows: [&dyn Fn(&str) -> String; 2] = [&over, &named];
+        for window in windows {
+            check(&window("9223372036854775807"), None);
+            check(&window("18446744073709551615"), Some("a window of it reaches to more rows"));
+            check(&window("'18446744073709551615'"), Some("a window of it reaches to more rows"));
+        }
         check(&format!("select {} from t", vec!["*"; 20].join(", ")), None);
         check(&format!("select {} from t", vec!["t.*"; 21].join(", ")), Some("more stars than 20"));
     }
