@@ -10,11 +10,13 @@
 mod concatenation;
 mod digests;
 mod literals;
+mod patterns;
 mod replacement;
 mod sizes;
 
 pub(crate) use digests::BoundedDigests;
 pub(crate) use literals::BoundedLiterals;
+pub(crate) use patterns::BoundedPatterns;
 pub(crate) use replacement::BoundedFunctions;
 
 use crate::carried::Carried;
@@ -94,13 +96,19 @@ const GROWING: [(&str, Growth); 34] = [
     ("to_char", Growth::Formats),
 ];
 
-/// All of them with their limits, by the names of the engine's.
+/// All functions with limits, by the names of the engine's.
 static BOUNDED: LazyLock<HashMap<String, Arc<ScalarUDF>>> = LazyLock::new(|| {
     let engines = SessionStateDefaults::default_scalar_functions();
-    let bounded = engines.into_iter().filter_map(|inner| {
-        let (_, growth) = *GROWING.iter().find(|(name, _)| *name == inner.name())?;
-        let name = inner.name().to_owned();
-        Some((name, Arc::new(ScalarUDF::new_from_impl(Bounded { inner, growth }))))
+    let bounded = engines.into_iter().filter_map(|engines| {
+        let name = engines.name().to_owned();
+        let inner = patterns::searching(Arc::clone(&engines));
+        match GROWING.iter().find(|(growing, _)| *growing == name) {
+            Some((_, growth)) => {
+                let bounded = Bounded { inner, growth: *growth };
+                Some((name, Arc::new(ScalarUDF::new_from_impl(bounded))))
+            }
+            None => (inner != engines).then_some((name, inner)),
+        }
     });
     bounded.collect()
 });

@@ -6,7 +6,7 @@
 
 mod watch;
 
-pub(crate) use watch::{watch, watched};
+pub(crate) use watch::{check as check_time, watch, watched};
 
 use crate::error::{QueryError, QueryErrorKind};
 use crate::rescue::rescued;

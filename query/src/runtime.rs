@@ -51,6 +51,7 @@ pub(crate) fn blank_state(limits: &Limits) -> Result<SessionState, QueryError> {
         .with_expr_planners(planners)
         .with_analyzer_rule(Arc::new(functions::BoundedFunctions))
         .with_optimizer_rule(Arc::new(functions::BoundedDigests))
+        .with_optimizer_rule(Arc::new(functions::BoundedPatterns))
         .build();
     generators::bound(&mut state, limits.generated_rows);
     functions::bound(&mut state).map_err(|error| QueryError::from_datafusion(error, ""))?;

@@ -1,7 +1,7 @@
 //! Puts functions with limits into a plan, wherever the engine has planned its own: for operators, brackets and words such as `overlay … placing`, it does so
 //! without asking which function is registered under the name.
 
-use super::{bounded, concatenation};
+use super::{bounded, concatenation, patterns};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result;
@@ -17,7 +17,11 @@ pub(crate) struct BoundedFunctions;
 impl AnalyzerRule for BoundedFunctions {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         let replaced = plan.transform_up_with_subqueries(|step| {
-            step.map_expressions(|expr| expr.transform_up(|expr| Ok(replaced(expr))))
+            step.map_expressions(|expr| {
+                expr.transform_up(|expr| {
+                    replaced(expr).transform_data(|expr| Ok(patterns::replaced_unless_easy(expr)))
+                })
+            })
         })?;
         Ok(replaced.data)
     }

@@ -67,7 +67,8 @@ impl Carried for Watch {
     const NAME: &'static str = "millstream_watch";
 }
 
-fn check(config: &ConfigOptions) -> Result<()> {
+/// Fails when the query that works with these settings is over.
+pub(crate) fn check(config: &ConfigOptions) -> Result<()> {
     Watch::of(config).map_or(Ok(()), |watch| watch.deadline.check(Instant::now()))
 }
 

@@ -4,6 +4,7 @@
 mod changes;
 mod endless;
 mod huge;
+mod patterns;
 mod planned;
 
 use crate::fixture::{FIRST_DAY, append, readings, table, telemetry_schema};

@@ -1,0 +1,287 @@
+//! Whether texts match: `~`, `~*`, their negations, and `regexp_like`.
+
+use super::{PATTERN_BYTES_MAX, Work, compiled, steps, uncompiled, whole};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, BooleanBuilder, StringViewArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::common::{ScalarValue, internal_err, plan_err};
+use datafusion::error::Result;
+use datafusion::execution::SessionStateDefaults;
+use datafusion::logical_expr::type_coercion::binary::BinaryTypeCoercer;
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility,
+};
+use regex_automata::Input;
+use regex_automata::meta::{Cache, Regex};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, LazyLock};
+
+/// Bytes that the patterns of one call may take with what they remember; then all of them are compiled anew.
+const KEPT_BYTES_MAX: usize = 16 << 20;
+
+/// What it takes to compile a pattern, as steps.
+const STEPS_COMPILING: usize = 100_000;
+
+const FUNCTION: &str = "regexp_like";
+
+/// The functions, by the operators that they stand for; the last stands for the engine's function.
+static FUNCTIONS: LazyLock<[(Option<Operator>, Arc<ScalarUDF>); 5]> = LazyLock::new(|| {
+    let operators = [
+        Some(Operator::RegexMatch),
+        Some(Operator::RegexIMatch),
+        Some(Operator::RegexNotMatch),
+        Some(Operator::RegexNotIMatch),
+        None,
+    ];
+    operators.map(|operator| (operator, Arc::new(ScalarUDF::new_from_impl(Matching::new(operator)))))
+});
+
+/// The engine's own.
+static ENGINES: LazyLock<Option<Arc<ScalarUDF>>> = LazyLock::new(|| {
+    SessionStateDefaults::default_scalar_functions().into_iter().find(|function| function.name() == FUNCTION)
+});
+
+/// What stands for an operator.
+pub(super) fn of(operator: Operator) -> Arc<ScalarUDF> {
+    let found = FUNCTIONS.iter().find(|(stands_for, _)| *stands_for == Some(operator));
+    found.map_or_else(function, |(_, function)| Arc::clone(function))
+}
+
+/// What stands for the engine's function.
+pub(super) fn function() -> Arc<ScalarUDF> {
+    let [.., (_, function)] = &*FUNCTIONS;
+    Arc::clone(function)
+}
+
+pub(super) fn is_engines(function: &Arc<ScalarUDF>) -> bool {
+    ENGINES.as_ref() == Some(function)
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Matching {
+    operator: Option<Operator>,
+    name: String,
+    signature: Signature,
+}
+
+impl Matching {
+    fn new(operator: Option<Operator>) -> Self {
+        let name = operator.map_or_else(|| FUNCTION.to_owned(), |operator| operator.to_string());
+        Self { operator, name, signature: Signature::variadic_any(Volatility::Immutable) }
+    }
+
+    fn is_negated(&self) -> bool {
+        matches!(self.operator, Some(Operator::RegexNotMatch | Operator::RegexNotIMatch))
+    }
+
+    fn flags(&self) -> &'static str {
+        match self.operator {
+            Some(Operator::RegexIMatch | Operator::RegexNotIMatch) => "i",
+            _ => "",
+        }
+    }
+}
+
+impl ScalarUDFImpl for Matching {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// As the operator's, so that columns keep their names.
+    fn schema_name(&self, args: &[Expr]) -> Result<String> {
+        match (&self.operator, args) {
+            (Some(operator), [left, right]) => {
+                Ok(format!("{} {operator} {}", left.schema_name(), right.schema_name()))
+            }
+            _ => {
+                let names: Vec<_> = args.iter().map(|arg| arg.schema_name().to_string()).collect();
+                Ok(format!("{}({})", self.name, names.join(",")))
+            }
+        }
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
+        match (&self.operator, arg_types) {
+            (Some(operator), [left, right]) => {
+                BinaryTypeCoercer::new(left, operator, right).get_result_type()
+            }
+            (None, [DataType::Null, ..]) => Ok(DataType::Null),
+            (None, [_, _] | [_, _, _]) => Ok(DataType::Boolean),
+            _ => internal_err!("{} was given {} values", self.name, arg_types.len()),
+        }
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        let types: Vec<_> = args.arg_fields.iter().map(|field| field.data_type().clone()).collect();
+        let nullable = self.operator.is_none() || args.arg_fields.iter().any(|field| field.is_nullable());
+        Ok(Arc::new(Field::new(self.name(), self.return_type(&types)?, nullable)))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+        let rows = if constant { 1 } else { args.number_rows };
+        if args.return_field.data_type().is_null() {
+            return Ok(ColumnarValue::Scalar(ScalarValue::Null));
+        }
+        let [texts, patterns, flags @ ..] = args.args.as_slice() else {
+            return internal_err!("{} was given too few values", self.name);
+        };
+        let texts = strings(texts, rows)?;
+        let work = Work::new(&self.name, &args.config_options);
+        let matched = match (patterns, flags) {
+            (ColumnarValue::Scalar(pattern), []) => {
+                self.by_one(&texts, pattern.try_as_str().flatten(), self.flags(), work)?
+            }
+            (ColumnarValue::Scalar(pattern), [ColumnarValue::Scalar(flags)]) => {
+                let flags = flags.try_as_str().flatten().unwrap_or_default();
+                check_flags(flags)?;
+                self.by_one(&texts, pattern.try_as_str().flatten(), flags, work)?
+            }
+            _ => {
+                let flags = flags.first().map(|flags| strings(flags, rows)).transpose()?;
+                self.by_many(&texts, &strings(patterns, rows)?, flags.as_ref(), work)?
+            }
+        };
+        match constant {
+            true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&matched, 0)?)),
+            false => Ok(ColumnarValue::Array(Arc::new(matched))),
+        }
+    }
+}
+
+impl Matching {
+    /// One pattern for all texts.
+    fn by_one(
+        &self,
+        texts: &StringViewArray,
+        pattern: Option<&str>,
+        flags: &str,
+        work: Work<'_>,
+    ) -> Result<BooleanArray> {
+        let Some(pattern) = pattern else { return Ok(BooleanArray::new_null(texts.len())) };
+        let mut held = Held::new(&self.name, &whole(pattern, flags))?;
+        in_turns(texts.len(), work, |row, work| {
+            if texts.is_null(row) {
+                return Ok(None);
+            }
+            work.begin(steps(held.bytes, texts.value(row).len()))?;
+            Ok(Some(held.matches(texts.value(row)) != self.is_negated()))
+        })
+    }
+
+    /// A pattern for each text.
+    fn by_many(
+        &self,
+        texts: &StringViewArray,
+        patterns: &StringViewArray,
+        flags: Option<&StringViewArray>,
+        work: Work<'_>,
+    ) -> Result<BooleanArray> {
+        let mut kept = Kept::default();
+        in_turns(texts.len(), work, |row, work| {
+            if texts.is_null(row) || patterns.is_null(row) {
+                return Ok(None);
+            }
+            let flags = match flags {
+                Some(flags) if flags.is_null(row) => "",
+                Some(flags) => flags.value(row),
+                None => self.flags(),
+            };
+            check_flags(flags)?;
+            let held = kept.held(&self.name, whole(patterns.value(row), flags))?;
+            work.begin(steps(held.bytes, texts.value(row).len()) + STEPS_COMPILING)?;
+            let before = held.remembers();
+            let found = held.matches(texts.value(row));
+            let grown = held.remembers().saturating_sub(before);
+            kept.bytes += grown;
+            Ok(Some(found != self.is_negated()))
+        })
+    }
+}
+
+/// What is found for each row, with a look at the deadline now and then.
+fn in_turns(
+    rows: usize,
+    mut work: Work<'_>,
+    mut one: impl FnMut(usize, &mut Work<'_>) -> Result<Option<bool>>,
+) -> Result<BooleanArray> {
+    let mut found = BooleanBuilder::with_capacity(rows);
+    let mut row = 0;
+    while row < rows {
+        work.turn(|work| {
+            while row < rows && !work.turn_is_over() {
+                found.append_option(one(row, work)?);
+                row += 1;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(found.finish())
+}
+
+/// The function's own, as the engine says it.
+fn check_flags(flags: &str) -> Result<()> {
+    match flags.contains('g') {
+        true => plan_err!("regexp_like() does not support the \"global\" option"),
+        false => Ok(()),
+    }
+}
+
+fn strings(value: &ColumnarValue, rows: usize) -> Result<StringViewArray> {
+    let values: ArrayRef = value.to_array(rows)?;
+    Ok(cast(&values, &DataType::Utf8View)?.as_string_view().clone())
+}
+
+/// A pattern with what its searches remember.
+struct Held {
+    pattern: Regex,
+    remembered: Cache,
+    /// Of the pattern.
+    bytes: usize,
+}
+
+impl Held {
+    fn new(name: &str, pattern: &str) -> Result<Self> {
+        let pattern = compiled(pattern, PATTERN_BYTES_MAX).map_err(|error| uncompiled(name, &error))?;
+        let (remembered, bytes) = (pattern.create_cache(), pattern.memory_usage());
+        Ok(Self { pattern, remembered, bytes })
+    }
+
+    fn matches(&mut self, text: &str) -> bool {
+        self.pattern.search_half_with(&mut self.remembered, &Input::new(text).earliest(true)).is_some()
+    }
+
+    fn remembers(&self) -> usize {
+        self.remembered.memory_usage()
+    }
+}
+
+/// The patterns of one call, as far as they have room.
+#[derive(Default)]
+struct Kept {
+    by_pattern: HashMap<String, Held>,
+    bytes: usize,
+}
+
+impl Kept {
+    fn held(&mut self, name: &str, pattern: String) -> Result<&mut Held> {
+        if self.bytes > KEPT_BYTES_MAX {
+            self.by_pattern.clear();
+            self.bytes = 0;
+        }
+        Ok(match self.by_pattern.entry(pattern) {
+            Entry::Occupied(held) => held.into_mut(),
+            Entry::Vacant(free) => {
+                let held = Held::new(name, free.key())?;
+                self.bytes += held.bytes + held.remembers();
+                free.insert(held)
+            }
+        })
+    }
+}
