@@ -4,61 +4,20 @@
 //! What the engine refuses itself (TOP, FETCH, LATERAL VIEW, MATCH_RECOGNIZE and others) is left to it. The structs of the parser are taken apart to the last field, so that a
 //! clause that a later version knows is judged here before it compiles.
 
-use super::{normal_ident, normal_name};
+mod call;
+mod source;
+
 use crate::error::{Place, QueryError, QueryErrorKind};
-use datafusion::execution::SessionStateDefaults;
 use datafusion::sql::parser::Statement as Parsed;
 use sqlparser::ast::{
-    ConnectByKind, Cte, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgumentClause,
-    FunctionArgumentList, FunctionArguments, GroupByExpr, GroupByWithModifier, Ident, Join,
+    ConnectByKind, Cte, Expr, Function, FunctionArg, GroupByExpr, GroupByWithModifier, Join,
     NamedWindowDefinition, NamedWindowExpr, OrderByOptions, PipeOperator, Query, Select, SelectItem, SetExpr,
-    SetOperator, Spanned, TableAlias, TableAliasColumnDef, TableFactor, TableFunctionArgs, Visit, Visitor,
-    WindowSpec, WindowType, With, visit_expressions,
+    SetOperator, Spanned, TableAlias, TableFactor, Visit, Visitor, WindowType, With, visit_expressions,
 };
 use sqlparser::dialect::GenericDialect;
 use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer};
 use std::collections::HashSet;
 use std::ops::ControlFlow;
-use std::sync::LazyLock;
-
-/// Aggregates that take DISTINCT, and reckon without it.
-const DISTINCT_DROPPED: [&str; 15] = [
-    "approx_percentile_cont",
-    "corr",
-    "covar",
-    "covar_pop",
-    "covar_samp",
-    "nth_value",
-    "regr_avgx",
-    "regr_avgy",
-    "regr_count",
-    "regr_intercept",
-    "regr_r2",
-    "regr_slope",
-    "regr_sxx",
-    "regr_sxy",
-    "regr_syy",
-];
-
-/// Functions of one row, by all of their names: what stands behind the brackets of their calls is dropped.
-static OF_A_ROW: LazyLock<HashSet<String>> = LazyLock::new(|| {
-    let mut names: HashSet<String> = HashSet::from(["unnest".to_owned(), "unnest_outer".to_owned()]);
-    for function in SessionStateDefaults::default_scalar_functions() {
-        names.insert(function.name().to_owned());
-        names.extend(function.aliases().iter().cloned());
-    }
-    for function in SessionStateDefaults::default_higher_order_functions() {
-        names.insert(function.name().to_owned());
-        names.extend(function.aliases().iter().cloned());
-    }
-    names
-});
-
-/// Functions that there are only with OVER, or that are others with it.
-static OF_A_WINDOW: LazyLock<HashSet<String>> = LazyLock::new(|| {
-    let functions = SessionStateDefaults::default_window_functions();
-    functions.iter().map(|function| function.name().to_owned()).collect()
-});
 
 /// Whether a clause is refused.
 type Judged = ControlFlow<Box<QueryError>>;
@@ -348,162 +307,6 @@ impl Clauses<'_> {
             });
         }
     }
-}
-
-/// The parts of FROM.
-impl Clauses<'_> {
-    fn table(&self, factor: &TableFactor, place: Option<Place>) -> Judged {
-        let TableFactor::Table {
-            name,
-            alias,
-            args,
-            with_hints,
-            version,
-            with_ordinality,
-            partitions,
-            json_path,
-            sample,
-            index_hints,
-        } = factor
-        else {
-            return ControlFlow::Continue(());
-        };
-        let settings = matches!(args, Some(TableFunctionArgs { args: _, settings: Some(_) }));
-        let latest = "a question reads what there is now: filter by time";
-        let judged = [
-            (sample.is_some(), "TABLESAMPLE", SAMPLE),
-            (version.is_some(), "reading a table as of a time", latest),
-            (!partitions.is_empty(), "PARTITION", "filter instead: where date = …"),
-            (json_path.is_some(), "a path behind a table", "unnest(…) makes rows of a list"),
-            (!with_hints.is_empty(), "WITH (…) behind a table", "leave it out"),
-            (!index_hints.is_empty(), "INDEX (…) behind a table", "leave it out"),
-            (settings, "SETTINGS", "a question sets nothing: leave it out"),
-        ];
-        if let Some((_, clause, hint)) = judged.into_iter().find(|(present, ..)| *present) {
-            return self.refuse(clause, place.or_else(|| Place::of_span(name.span()))).because(hint);
-        }
-        self.ordinality(*with_ordinality)?;
-        self.alias(alias.as_ref())
-    }
-
-    fn ordinality(&self, asked: bool) -> Judged {
-        match asked {
-            false => ControlFlow::Continue(()),
-            true => self
-                .refuse("WITH ORDINALITY", self.words(&["with", "ordinality"]))
-                .because("number the rows: row_number() over (order by …)"),
-        }
-    }
-
-    fn alias(&self, alias: Option<&TableAlias>) -> Judged {
-        let Some(TableAlias { explicit: _, name: _, columns, at }) = alias else {
-            return ControlFlow::Continue(());
-        };
-        if let Some(at) = at {
-            return self.refuse("AT", Place::of_span(at.span)).because("row_number() over (order by …)");
-        }
-        let typed = columns.iter().find_map(|column| {
-            let TableAliasColumnDef { name, data_type } = column;
-            data_type.as_ref().map(|_| name)
-        });
-        match typed {
-            None => ControlFlow::Continue(()),
-            Some(name) => self
-                .refuse("a type in a list of columns", Place::of_span(name.span))
-                .because("cast the column where it is selected"),
-        }
-    }
-}
-
-/// Calls of functions.
-impl Clauses<'_> {
-    fn function(&self, function: &Function) -> Judged {
-        let Function {
-            name,
-            uses_odbc_syntax: _,
-            parameters,
-            args,
-            filter,
-            null_treatment,
-            over,
-            within_group,
-        } = function;
-        let place = Place::of_span(name.span());
-        if *parameters != FunctionArguments::None {
-            return self.refuse("a second list of arguments", place).because("give all of them in one");
-        }
-        let list = match args {
-            FunctionArguments::None => None,
-            FunctionArguments::List(list) => Some(list),
-            FunctionArguments::Subquery(_) => {
-                return self.refuse("a query for arguments", place).because("put brackets around it");
-            }
-        };
-        match over {
-            Some(WindowType::WindowSpec(spec)) => self.window(spec)?,
-            Some(WindowType::NamedWindow(name)) => self.window_name(name)?,
-            None => {}
-        }
-        let called = normal_name(name).join(".");
-        let distinct = list.is_some_and(is_distinct);
-        let within = list.map(|list| list.clauses.as_slice()).unwrap_or_default();
-        if OF_A_ROW.contains(&called) {
-            let behind = [
-                (over.is_some(), "OVER"),
-                (filter.is_some(), "FILTER"),
-                (!within_group.is_empty(), "WITHIN GROUP"),
-                (null_treatment.is_some() || within.iter().any(treats_nulls), "a treatment of nulls"),
-                (within.iter().any(orders), "ORDER BY"),
-                (distinct, "DISTINCT"),
-            ];
-            if let Some((_, clause)) = behind.into_iter().find(|(present, _)| *present) {
-                return self
-                    .refuse(&format!("{clause} in a call of {called}"), place)
-                    .because(&format!("{called} is a function of one row"));
-            }
-        }
-        let dropped =
-            DISTINCT_DROPPED.contains(&called.as_str()) || (over.is_some() && OF_A_WINDOW.contains(&called));
-        match distinct && dropped {
-            false => ControlFlow::Continue(()),
-            true => self
-                .refuse(&format!("DISTINCT in a call of {called}"), place)
-                .because("make the rows distinct first: from (select distinct … from …)"),
-        }
-    }
-
-    fn window(&self, spec: &WindowSpec) -> Judged {
-        let WindowSpec { window_name, partition_by: _, order_by: _, window_frame: _ } = spec;
-        match window_name {
-            None => ControlFlow::Continue(()),
-            Some(name) => self
-                .refuse("a window that is named within brackets", Place::of_span(name.span))
-                .because(&format!("over {name}, without brackets; or write all of it there")),
-        }
-    }
-
-    /// Elsewhere the engine forgets that there is a window, and takes the function for an aggregate.
-    fn window_name(&self, name: &Ident) -> Judged {
-        match self.windows.contains(&name.span.start) {
-            true => ControlFlow::Continue(()),
-            false => self
-                .refuse("a named window outside of the list of SELECT", Place::of_span(name.span))
-                .because(&format!("write {} out: over (partition by … order by …)", normal_ident(name))),
-        }
-    }
-}
-
-fn is_distinct(list: &FunctionArgumentList) -> bool {
-    let FunctionArgumentList { duplicate_treatment, args: _, clauses: _ } = list;
-    *duplicate_treatment == Some(DuplicateTreatment::Distinct)
-}
-
-fn treats_nulls(clause: &FunctionArgumentClause) -> bool {
-    matches!(clause, FunctionArgumentClause::IgnoreOrRespectNulls(_))
-}
-
-fn orders(clause: &FunctionArgumentClause) -> bool {
-    matches!(clause, FunctionArgumentClause::OrderBy(_))
 }
 
 /// How a refusal is put together.
