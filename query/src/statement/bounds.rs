@@ -172,12 +172,7 @@ fn check_reach(window: &WindowSpec) -> ControlFlow<Box<QueryError>> {
         return ControlFlow::Continue(());
     };
     let reach = |bound: &WindowFrameBound| match bound {
-        WindowFrameBound::Preceding(Some(rows)) | WindowFrameBound::Following(Some(rows)) => match &**rows {
-            Expr::Value(rows) => {
-                rows.clone().into_string().or_else(|| Some(rows.to_string()))?.parse::<u64>().ok()
-            }
-            _ => None,
-        },
+        WindowFrameBound::Preceding(Some(rows)) | WindowFrameBound::Following(Some(rows)) => number(rows),
         _ => None,
     };
     match [Some(start_bound), end_bound.as_ref()].into_iter().flatten().filter_map(reach).max() {
@@ -185,6 +180,17 @@ fn check_reach(window: &WindowSpec) -> ControlFlow<Box<QueryError>> {
             too_large("a window of it reaches to more rows", REACH_MAX).hint("unbounded preceding"),
         )),
         _ => ControlFlow::Continue(()),
+    }
+}
+
+/// What stands in quotes there is parsed as an interval.
+fn number(written: &Expr) -> Option<u64> {
+    match written {
+        Expr::Interval(interval) => number(&interval.value),
+        Expr::Value(value) => {
+            value.clone().into_string().unwrap_or_else(|| value.to_string()).trim().parse().ok()
+        }
+        _ => None,
     }
 }
 
