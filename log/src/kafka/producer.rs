@@ -32,6 +32,9 @@ const LISTEN: Duration = Duration::from_millis(50);
 /// So long a producer that failed for good may take to give back what it had.
 const DRAIN: Duration = Duration::from_secs(5);
 
+/// From one attempt to make another producer to the next.
+const CONNECT_AGAIN: Duration = Duration::from_secs(2);
+
 /// What librdkafka's limit on one record allows beside the record itself.
 const FRAMING: usize = 64 * 1024;
 
@@ -191,7 +194,7 @@ impl Producer {
         let (settings, voice) = (&self.shared.settings, &self.shared.voice);
         let attempt = Attempt::to(format!("append to {topic}"), settings, voice);
         if *turn == Queue::Shut {
-            return Err(attempt.silence("its producer has lost the brokers, and is being replaced"));
+            return Err(attempt.silence("its producer failed, and is being replaced"));
         }
         let append = Append::new(topic.clone(), self.shared.order.next(), records.len(), answer, room);
         let producer = self.shared.current();
@@ -271,17 +274,20 @@ impl Shared {
         if let Err(error) = old.flush(DRAIN) {
             tracing::warn!(%error, "a Kafka producer that failed did not give back all it had");
         }
-        let (order, gone) = (Arc::clone(&self.order), Arc::clone(&self.gone));
-        match connect(&self.settings, Reports { voice: self.voice.for_another(), order, gone }) {
-            Ok(new) => {
-                let mut turn = self.turn();
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
-                *turn = Queue::Open;
-            }
-            // Tried again by the next round.
-            Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "no new Kafka producer");
-                thread::sleep(LISTEN);
+        while !self.closing.load(Ordering::SeqCst) {
+            let (order, gone) = (Arc::clone(&self.order), Arc::clone(&self.gone));
+            match connect(&self.settings, Reports { voice: self.voice.for_another(), order, gone }) {
+                Ok(new) => {
+                    let mut turn = self.turn();
+                    *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+                    *turn = Queue::Open;
+                    return;
+                }
+                // A file that it needs is just being replaced, perhaps.
+                Err(error) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, "no new Kafka producer");
+                    thread::sleep(CONNECT_AGAIN);
+                }
             }
         }
     }

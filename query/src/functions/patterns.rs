@@ -20,6 +20,7 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator};
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 use regex_automata::meta::{BuildError, Regex};
@@ -59,7 +60,12 @@ impl OptimizerRule for BoundedPatterns {
 
     fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
         plan.transform_up_with_subqueries(|step| {
-            step.map_expressions(|expr| expr.transform_up(|expr| Ok(replaced(expr, |_, _| false))))
+            let names = NamePreserver::new(&step);
+            step.map_expressions(|expr| {
+                let name = names.save(&expr);
+                let expr = expr.transform_up(|expr| Ok(replaced(expr, |_, _| false)))?;
+                Ok(expr.update_data(|expr| name.restore(expr)))
+            })
         })
     }
 }

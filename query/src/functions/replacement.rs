@@ -6,6 +6,7 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator};
 use datafusion::optimizer::AnalyzerRule;
 use std::sync::Arc;
@@ -17,10 +18,14 @@ pub(crate) struct BoundedFunctions;
 impl AnalyzerRule for BoundedFunctions {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         let replaced = plan.transform_up_with_subqueries(|step| {
+            // Steps above call a column by the name that its expression had.
+            let names = NamePreserver::new(&step);
             step.map_expressions(|expr| {
-                expr.transform_up(|expr| {
+                let name = names.save(&expr);
+                let expr = expr.transform_up(|expr| {
                     replaced(expr).transform_data(|expr| Ok(patterns::replaced_unless_easy(expr)))
-                })
+                })?;
+                Ok(expr.update_data(|expr| name.restore(expr)))
             })
         })?;
         Ok(replaced.data)

@@ -1,7 +1,8 @@
 //! Instants in other zones than UTC, which there are only where a query asks for them by `at time zone`: they become text with the zone's own time and its distance from UTC,
 //! wherever they lie, within lists and structs, too. Every other instant is left to the formats, which write it in UTC.
 
-use arrow::array::{Array, ArrayData, ArrayRef, StringArray, make_array};
+use arrow::array::{Array, ArrayData, ArrayRef, StringArray, UInt64Array, make_array};
+use arrow::compute::take;
 use arrow::datatypes::{DataType, FieldRef};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -16,8 +17,19 @@ const UTC: [&str; 5] = ["UTC", "+00:00", "Z", "utc", "Etc/UTC"];
 /// The column as it is shown.
 pub(super) fn shown(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     match is_elsewhere(column.data_type()) {
-        true => with_text(column.to_data()).map(make_array),
+        true => with_text(own(column)?.to_data()).map(make_array),
         false => Ok(Arc::clone(column)),
+    }
+}
+
+/// The column without values that are not shown: a piece of a column of lists has the values of the whole.
+fn own(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    match column.data_type() {
+        DataType::List(_) | DataType::LargeList(_) | DataType::Map(..) | DataType::Struct(_) => {
+            let rows = UInt64Array::from_iter_values((0..).take(column.len()));
+            take(column, &rows, None)
+        }
+        _ => Ok(Arc::clone(column)),
     }
 }
 
@@ -95,4 +107,28 @@ fn text(instants: &ArrayRef) -> Result<StringArray, ArrowError> {
     let formatter = ArrayFormatter::try_new(instants.as_ref(), &options)?;
     let text = |row| instants.is_valid(row).then(|| formatter.value(row).try_to_string()).transpose();
     (0..instants.len()).map(text).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{AsArray, ListArray, TimestampMicrosecondArray};
+    use arrow::buffer::OffsetBuffer;
+    use arrow::datatypes::Field;
+
+    #[test]
+    fn of_a_piece_of_lists_only_its_own_values_become_text() {
+        let zone: Arc<str> = "Europe/Berlin".into();
+        let instants = TimestampMicrosecondArray::from_iter_values((0..100).map(|hour| hour * 3_600_000_000));
+        let instants = instants.with_timezone(Arc::clone(&zone));
+        let field = Arc::new(Field::new_list_field(instants.data_type().clone(), true));
+        let lists = ListArray::new(field, OffsetBuffer::from_lengths([2; 50]), Arc::new(instants), None);
+        let piece: ArrayRef = Arc::new(lists.slice(10, 2));
+        let shown = shown(&piece).unwrap();
+        let shown = shown.as_list::<i32>();
+        assert_eq!((shown.len(), shown.values().len()), (2, 4));
+        let texts = shown.value(1);
+        let texts: Vec<_> = texts.as_string::<i32>().iter().flatten().collect();
+        assert_eq!(texts, ["1970-01-01T23:00:00+01:00", "1970-01-02T00:00:00+01:00"]);
+    }
 }

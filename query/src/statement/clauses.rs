@@ -1,7 +1,7 @@
 //! Clauses that the parser takes and the engine drops in silence: whoever writes `group by device_id with rollup` would get an answer, to another question. Each of them is
 //! refused, with its place and with the way to say it.
 //!
-//! What the engine refuses itself (TOP, FETCH, LATERAL VIEW, MATCH_RECOGNIZE and others) is left to it. The structs of the parser are taken apart to the last field, so that a
+//! What the engine refuses itself (TOP, FETCH, LATERAL VIEW, MATCH_RECOGNIZE and others) is left to it. The parser's structs of queries, selects, tables and calls are taken apart to the last field, so that a
 //! clause that a later version knows is judged here before it compiles.
 
 mod call;
@@ -152,7 +152,14 @@ impl Visitor for Clauses<'_> {
                 table_with_joins.joins.iter().try_for_each(|join| self.join(join))?;
                 self.alias(alias.as_ref())
             }
-            TableFactor::UNNEST { alias, .. } => self.alias(alias.as_ref()),
+            // The engine refuses the others.
+            TableFactor::UNNEST {
+                alias,
+                array_exprs: _,
+                with_offset: _,
+                with_offset_alias: _,
+                with_ordinality: _,
+            } => self.alias(alias.as_ref()),
             // These the engine refuses.
             TableFactor::TableFunction { .. }
             | TableFactor::JsonTable { .. }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 /// The functions, and which of their arguments are flags.
 const SEARCHES: [(&str, usize); 4] =
-    [("regexp_count", 3), ("regexp_instr", 5), ("regexp_match", 2), ("regexp_replace", 3)];
+    [("regexp_count", 3), ("regexp_instr", 4), ("regexp_match", 2), ("regexp_replace", 3)];
 
 /// Patterns that the function compiles at a time. Each takes a few times its bytes, and up to 4 MiB that its searches remember: some 100 MiB at worst.
 const PATTERNS_MAX: usize = 16;
@@ -76,6 +76,10 @@ impl ScalarUDFImpl for Searching {
         let constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let rows = if constant { 1 } else { args.number_rows };
         let [text, pattern, ..] = args.args.as_slice() else { return self.inner.invoke_with_args(args) };
+        // An aggregate with a FILTER asks also where no row is left.
+        if rows == 0 {
+            return self.inner.invoke_with_args(args);
+        }
         let texts = strings(text, rows)?;
         let settings = Arc::clone(&args.config_options);
         let mut work = Work::new(self.name(), &settings);
@@ -212,7 +216,7 @@ impl Patterns {
 }
 
 /// Of a pattern compiled. What is wrong with one the function itself says.
-fn bytes(name: &str, pattern: &str) -> Result<usize> {
+pub(super) fn bytes(name: &str, pattern: &str) -> Result<usize> {
     let limit = NFA::config().nfa_size_limit(Some(PATTERN_BYTES_MAX));
     match NFA::compiler().configure(limit).build(pattern) {
         Ok(compiled) => Ok(compiled.memory_usage()),

@@ -97,8 +97,13 @@ impl Clauses<'_> {
                     .because(&format!("{called} is a function of one row"));
             }
         }
-        let dropped =
-            DISTINCT_DROPPED.contains(&called.as_str()) || (over.is_some() && OF_A_WINDOW.contains(&called));
+        let of_a_window = over.is_some() && OF_A_WINDOW.contains(&called);
+        if filter.is_some() && of_a_window {
+            return self
+                .refuse(&format!("FILTER in a call of {called} with OVER"), place)
+                .because("filter the rows first, or make what is not wanted null: case when … then … end");
+        }
+        let dropped = DISTINCT_DROPPED.contains(&called.as_str()) || of_a_window;
         match distinct && dropped {
             false => ControlFlow::Continue(()),
             true => self

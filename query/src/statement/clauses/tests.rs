@@ -108,6 +108,16 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ),
     ("select unnest(a) over () from t", "OVER in a call of unnest is not supported", "unnest"),
     ("select corr(distinct a, b) from t", "DISTINCT in a call of corr is not supported", "corr"),
+    (
+        "select last_value(a) filter (where b > 1) over (order by b) from t",
+        "FILTER in a call of last_value with OVER is not supported",
+        "last_value",
+    ),
+    (
+        "select row_number() filter (where b > 1) over (order by b) from t",
+        "FILTER in a call of row_number with OVER is not supported",
+        "row_number",
+    ),
     ("select lag(distinct a) over (order by b) from t", "DISTINCT in a call of lag is not supported", "lag"),
     ("select trim(a, 'x', 'y') from t", "a second text to trim is not supported", "'y'"),
     ("select a not similar to 'b%' from t", "SIMILAR TO is not supported", "similar to"),

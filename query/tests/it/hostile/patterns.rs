@@ -19,6 +19,8 @@ const ENDLESS: &[&str] = &[
     "select count(*) from generate_series(1, 8192) where repeat('a', 4000) || value !~* ('[ab]*a[ab]{2000}c' || value)",
     "select sum(regexp_count(repeat('a', 4000) || value, '[ab]*a[ab]{2000}c')) from generate_series(1, 8192)",
     "select sum(regexp_instr(repeat('a', 4000) || value, '[ab]*a[ab]{2000}c')) from generate_series(1, 8192)",
+    "select sum(regexp_instr(repeat('a', 4000) || value, '[ab]*a[ab]{2000}c', 1, 1, 's')) from generate_series(1, 8192)",
+    "select sum(regexp_instr(repeat('a', 4000) || value, '[ab]*a[ab]{2000}c', 1, 1, '', 0)) from generate_series(1, 8192)",
     "select count(regexp_match(repeat('a', 4000) || value, '[ab]*a[ab]{2000}c')) from generate_series(1, 8192)",
     "select max(regexp_replace(repeat('a', 4000) || value, '[ab]*a[ab]{2000}c', 'y')) from generate_series(1, 8192)",
     "select regexp_like(repeat('a', 100000), '[ab]*a[ab]{5000}c')",
@@ -74,6 +76,21 @@ async fn bounds_change_no_answer() {
         (listed("regexp_instr(s, '[0-9]')"), "3 0 0 - 7"),
         (listed(r"(regexp_match(s, '([a-zA-Z]+)(\d*)'))[1]"), "ab AB - - rger"),
         (listed("regexp_replace(s, '[a-z]', '_', 'g')"), "__12 AB  - Ä____ 7"),
+        (listed("regexp_instr(s, 'B', 1, 1, 'i')"), "2 2 0 - 0"),
+        (
+            format!(
+                "select coalesce(sum(regexp_count(s, 'a')) filter (where s = 'none'), 0) as l from {texts}"
+            ),
+            "0",
+        ),
+        (
+            format!(
+                "select coalesce(max(regexp_replace(s, 'a', 'b')) filter (where s = 'none'), 'none') as l from {texts}"
+            ),
+            "none",
+        ),
+        (format!("select count(*) filter (where s = 'none' and s ~ s) as l from {texts}"), "0"),
+        (format!(r"select count(*) filter (where s ~ '\w{{5}}') as l from {texts}"), "1"),
         (many("(v::varchar ~ p)::int", "^[0-9]?"), "12000"),
         (many("regexp_like(v::varchar, p, 's')::int", "^[0-9]?"), "12000"),
         (many("regexp_count(v::varchar, p)", "^[0-9]?"), "12000"),
