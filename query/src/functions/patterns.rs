@@ -26,8 +26,8 @@ use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 use regex_automata::meta::{BuildError, Regex};
 use std::time::{Duration, Instant};
 
-/// Bytes of a compiled pattern. `\w` takes some 20 KB, so that there is room for fifty of them.
-const PATTERN_BYTES_MAX: usize = 1 << 20;
+/// Bytes of a compiled pattern. `\w` takes some 35 KB, so that there is room for a hundred of them, as in `\w{1,64}`.
+const PATTERN_BYTES_MAX: usize = 4 << 20;
 
 /// Bytes of one that is left to the engine while it optimises: there it may be tried on constants.
 const PATTERN_BYTES_EASY: usize = 64 << 10;

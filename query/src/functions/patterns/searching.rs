@@ -20,7 +20,7 @@ const SEARCHES: [(&str, usize); 4] =
     [("regexp_count", 3), ("regexp_instr", 4), ("regexp_match", 2), ("regexp_replace", 3)];
 
 /// Patterns that the function compiles at a time. Each takes a few times its bytes, and up to 4 MiB that its searches remember: some 100 MiB at worst.
-const PATTERNS_MAX: usize = 16;
+const PATTERNS_MAX: usize = 4;
 
 /// Bytes of a text that are looked at in a step, where nothing is looked for but the next match. Where all of them are, each search may go to the end of the text.
 const BYTES_A_STEP: usize = 8;

@@ -91,6 +91,7 @@ async fn bounds_change_no_answer() {
         ),
         (format!("select count(*) filter (where s = 'none' and s ~ s) as l from {texts}"), "0"),
         (format!(r"select count(*) filter (where s ~ '\w{{5}}') as l from {texts}"), "1"),
+        (listed(r"s ~ '^\w{1,64}$'"), "true true false - false"),
         (many("(v::varchar ~ p)::int", "^[0-9]?"), "12000"),
         (many("regexp_like(v::varchar, p, 's')::int", "^[0-9]?"), "12000"),
         (many("regexp_count(v::varchar, p)", "^[0-9]?"), "12000"),
