@@ -62,13 +62,15 @@ fn statements_that_keep_every_thread_busy_hold_up_no_device_and_no_probe() {
 
 #[test]
 fn a_report_that_keeps_every_thread_busy_holds_up_no_device_and_no_probe() {
-    let home = Home::with(&format!(
-        "[sql]\ntime = \"1h\"\n[[stream]]\nname = \"telemetry\"\ntopic = \"devices/{{device_id}}/telemetry\"\nfiles = {{ close_idle = \"200ms\" }}\n\
-         [[report]]\nname = \"busy\"\nsql = \"select device_id, ({}) as n from telemetry\"\n",
-        BUSY.replace('\\', "\\\\")
-    ));
+    let home = Home::new();
     let up = home.up();
     Device::connect(up.address(), Version::V5, "d0").publish("devices/d0/telemetry", r#"{"value":1}"#);
+    up.drain();
+    // From its first look on there is something to compute.
+    home.configure(&format!(
+        "[sql]\ntime = \"1h\"\n[[report]]\nname = \"busy\"\nsql = \"select device_id, ({BUSY}) as n from telemetry\"\n"
+    ));
+    let up = home.up();
     let computing = "millstream_report_phase{report=\"busy\",phase=\"computing\"}";
     eventually("it is computed", || (sample(http(&up), computing) == Some(1.0)).then_some(()));
     serves_everybody_else(&up);

@@ -156,8 +156,13 @@ impl Home {
     pub(crate) fn with(config: &str) -> Self {
         let home = Self::new();
         std::fs::create_dir(home.data()).unwrap();
-        std::fs::write(home.data().join("millstream.toml"), config).unwrap();
+        home.configure(config);
         home
+    }
+
+    /// Another configuration in the data directory, which is there.
+    pub(crate) fn configure(&self, config: &str) {
+        std::fs::write(self.data().join("millstream.toml"), config).unwrap();
     }
 
     /// The data directory.

@@ -56,7 +56,6 @@ pub(crate) async fn refresh(
     tables: &mut Tables,
     thoroughness: Thoroughness,
 ) -> Result<Refreshed, ReportError> {
-    works.say(&report.name, |status| status.phase = ReportPhase::Computing);
     let mut backoff = Backoff::new();
     let mut outdated = false;
     loop {
@@ -89,6 +88,7 @@ pub(crate) async fn refresh(
             say_current(works, report, &look, look.shown.version());
             return Ok(Refreshed::Current);
         }
+        works.say(&report.name, |status| status.phase = ReportPhase::Computing);
         if let Some(Replaced { version, dates, rows, files }) = replace(works, report, &look, &scope).await? {
             say_current(works, report, &look, version);
             tables.are_ours = true;

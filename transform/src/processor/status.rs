@@ -48,7 +48,7 @@ pub enum ReportPhase {
     /// It was not looked at yet, or its source does not exist or is not complete yet.
     #[default]
     Waiting,
-    /// It is being computed, or waits for its turn.
+    /// Something of it is being computed. To look whether there is leaves the phase as it was.
     Computing,
     /// It showed its source's latest version at the last look.
     Current,

@@ -48,6 +48,24 @@ async fn a_running_processor_follows_with_and_without_notices() {
     tokio::time::timeout(Duration::from_secs(5), tasks.join_next()).await.unwrap().unwrap().unwrap().unwrap();
 }
 
+/// A look that comes to no computation never says that it computes.
+#[tokio::test(start_paused = true)]
+async fn looking_is_not_computing() {
+    let fixture = Fixture::one_message(8).await;
+    let works = fixture.works().await;
+    let phase = |report: &Report| works.status.borrow().reports.get(&report.name).map(|report| report.phase);
+    let broken = report("broken", "select nonsense from telemetry", None);
+    refresh(&works, &broken).await.unwrap_err();
+    assert_eq!(phase(&broken), None);
+    let early = report("early", "select device_id from weather", None);
+    assert!(matches!(refresh(&works, &early).await.unwrap(), Refreshed::Waiting { .. }));
+    assert_eq!(phase(&early), Some(ReportPhase::Waiting));
+    // One that failed while it was computed says so.
+    let failing = report("failing", "select 1 / (cast(temp as bigint) - 1) as never from telemetry", None);
+    refresh(&works, &failing).await.unwrap_err();
+    assert_eq!(phase(&failing), Some(ReportPhase::Computing));
+}
+
 /// Both read the same notices, and each trims them under the other; both replace the same dates, and one of them is refused.
 #[tokio::test(start_paused = true)]
 async fn two_processors_of_the_same_reports_agree() {
