@@ -18,7 +18,7 @@ pub(super) fn families(observed: &Observed) -> Vec<Family> {
             status.in_flight as u64
         }),
     ];
-    let counters: [(&str, &str, Number); 7] = [
+    let counters: [(&str, &str, Number); 8] = [
         ("millstream_subscriber_connections", "Connections that the broker accepted", |status| {
             status.generation
         }),
@@ -43,6 +43,11 @@ pub(super) fn families(observed: &Observed) -> Vec<Family> {
         ("millstream_subscriber_lost_messages", "Messages of QoS 0 that the log did not take", |status| {
             status.lost
         }),
+        (
+            "millstream_subscriber_lost_sessions",
+            "Sessions that the broker had forgotten, and with them what was published meanwhile",
+            |status| status.sessions_lost,
+        ),
         ("millstream_subscriber_errors", "Connections that ended, or could not be made", |status| {
             status.reconnects
         }),
