@@ -1,14 +1,15 @@
-//! Regular expressions, with limits to their memory and their time.
+//! Regular expressions and the patterns of `like`, with limits to their memory and their time.
 //!
 //! The engine compiles every pattern that a batch of rows has and keeps all of them until the batch is done, uncounted; and nothing in a filter looks at the deadline of its query
 //! while a pattern of thousands of states goes through thousands of texts. Here a pattern has a size, few are kept at a time, rows are looked at few at a time, and the deadline
 //! between.
 //!
-//! `matching` says whether a text matches (`~` and `regexp_like`), `searching` stands around the functions that find what does.
+//! `matching` says whether a text matches (`~`, `like` and `regexp_like`), `searching` stands around the functions that find what does.
 //!
 //! What the engine makes of a pattern that is written out, as `like 'a%'` of `~ '^a'`, is quicker and prunes files: so such patterns are left to it while it optimises, as long as they are
 //! small. What is left of them in the end is put in place here (`BoundedPatterns`).
 
+mod like;
 mod matching;
 mod searching;
 
@@ -79,12 +80,20 @@ fn replaced(expr: Expr, is_left: impl Fn(&Expr, Option<&Expr>) -> bool) -> Trans
     match expr {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_match(op) && !is_left(&right, None) => {
             let args = vec![*left, *right];
-            Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(matching::of(op), args)))
+            Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(
+                matching::function(Some(op)),
+                args,
+            )))
+        }
+        Expr::Like(like) if like::is_understood(&like) && !like::is_easy(&like.pattern) => {
+            let function = matching::function(Some(like::operator(&like)));
+            let args = vec![*like.expr, *like.pattern];
+            Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(function, args)))
         }
         Expr::ScalarFunction(ScalarFunction { func, args })
             if matching::is_engines(&func) && !args.get(1).is_some_and(|arg| is_left(arg, args.get(2))) =>
         {
-            Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(matching::function(), args)))
+            Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(matching::function(None), args)))
         }
         other => Transformed::no(other),
     }
@@ -146,7 +155,7 @@ fn uncompiled(name: &str, error: &BuildError) -> DataFusionError {
 
 fn too_large(name: &str) -> DataFusionError {
     DataFusionError::Execution(format!(
-        "{name} was given a pattern that takes more than {PATTERN_BYTES_MAX} bytes: repeat less in it, and write [a-z] for \\w, [0-9] for \\d"
+        "{name} was given a pattern that takes more than {PATTERN_BYTES_MAX} bytes: take a shorter one; where it is a regular expression, repeat less in it, and write [a-z] for \\w, [0-9] for \\d"
     ))
 }
 

@@ -1,7 +1,7 @@
-//! Whether texts match: `~`, `~*`, their negations, and `regexp_like`.
+//! Whether texts match: `~`, `~*`, `like`, `ilike`, their negations, and `regexp_like`.
 
 use super::searching::bytes;
-use super::{PATTERN_BYTES_MAX, Work, compiled, steps, uncompiled, whole};
+use super::{PATTERN_BYTES_MAX, Work, compiled, like, steps, uncompiled, whole};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, BooleanBuilder, StringViewArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef};
@@ -27,33 +27,14 @@ const STEPS_COMPILING: usize = 100_000;
 
 const FUNCTION: &str = "regexp_like";
 
-/// The functions, by the operators that they stand for; the last stands for the engine's function.
-static FUNCTIONS: LazyLock<[(Option<Operator>, Arc<ScalarUDF>); 5]> = LazyLock::new(|| {
-    let operators = [
-        Some(Operator::RegexMatch),
-        Some(Operator::RegexIMatch),
-        Some(Operator::RegexNotMatch),
-        Some(Operator::RegexNotIMatch),
-        None,
-    ];
-    operators.map(|operator| (operator, Arc::new(ScalarUDF::new_from_impl(Matching::new(operator)))))
-});
-
 /// The engine's own.
 static ENGINES: LazyLock<Option<Arc<ScalarUDF>>> = LazyLock::new(|| {
     SessionStateDefaults::default_scalar_functions().into_iter().find(|function| function.name() == FUNCTION)
 });
 
-/// What stands for an operator.
-pub(super) fn of(operator: Operator) -> Arc<ScalarUDF> {
-    let found = FUNCTIONS.iter().find(|(stands_for, _)| *stands_for == Some(operator));
-    found.map_or_else(function, |(_, function)| Arc::clone(function))
-}
-
-/// What stands for the engine's function.
-pub(super) fn function() -> Arc<ScalarUDF> {
-    let [.., (_, function)] = &*FUNCTIONS;
-    Arc::clone(function)
+/// What stands for an operator, or for the engine's function.
+pub(super) fn function(operator: Option<Operator>) -> Arc<ScalarUDF> {
+    Arc::new(ScalarUDF::new_from_impl(Matching::new(operator)))
 }
 
 pub(super) fn is_engines(function: &Arc<ScalarUDF>) -> bool {
@@ -69,18 +50,30 @@ struct Matching {
 
 impl Matching {
     fn new(operator: Option<Operator>) -> Self {
-        let name = operator.map_or_else(|| FUNCTION.to_owned(), |operator| operator.to_string());
+        let name = match operator {
+            Some(Operator::LikeMatch) => "like".to_owned(),
+            Some(Operator::NotLikeMatch) => "not like".to_owned(),
+            Some(Operator::ILikeMatch) => "ilike".to_owned(),
+            Some(Operator::NotILikeMatch) => "not ilike".to_owned(),
+            Some(operator) => operator.to_string(),
+            None => FUNCTION.to_owned(),
+        };
         Self { operator, name, signature: Signature::variadic_any(Volatility::Immutable) }
     }
 
     fn is_negated(&self) -> bool {
-        matches!(self.operator, Some(Operator::RegexNotMatch | Operator::RegexNotIMatch))
+        use Operator::{NotILikeMatch, NotLikeMatch, RegexNotIMatch, RegexNotMatch};
+        matches!(self.operator, Some(RegexNotMatch | RegexNotIMatch | NotLikeMatch | NotILikeMatch))
     }
 
-    fn flags(&self) -> &'static str {
+    /// A pattern as the regular expression that it means, with its flags in it.
+    fn whole(&self, pattern: &str, flags: &str) -> String {
+        use Operator::{ILikeMatch, LikeMatch, NotILikeMatch, NotLikeMatch, RegexIMatch, RegexNotIMatch};
         match self.operator {
-            Some(Operator::RegexIMatch | Operator::RegexNotIMatch) => "i",
-            _ => "",
+            Some(LikeMatch | NotLikeMatch) => like::regular(pattern, "s"),
+            Some(ILikeMatch | NotILikeMatch) => like::regular(pattern, "si"),
+            Some(RegexIMatch | RegexNotIMatch) => whole(pattern, "i"),
+            _ => whole(pattern, flags),
         }
     }
 }
@@ -93,8 +86,8 @@ impl ScalarUDFImpl for Matching {
     /// As the operator's, so that columns keep their names.
     fn schema_name(&self, args: &[Expr]) -> Result<String> {
         match (&self.operator, args) {
-            (Some(operator), [left, right]) => {
-                Ok(format!("{} {operator} {}", left.schema_name(), right.schema_name()))
+            (Some(_), [left, right]) => {
+                Ok(format!("{} {} {}", left.schema_name(), self.name, right.schema_name()))
             }
             _ => {
                 let names: Vec<_> = args.iter().map(|arg| arg.schema_name().to_string()).collect();
@@ -137,7 +130,7 @@ impl ScalarUDFImpl for Matching {
         let work = Work::new(&self.name, &args.config_options);
         let matched = match (patterns, flags) {
             (ColumnarValue::Scalar(pattern), []) => {
-                self.by_one(&texts, pattern.try_as_str().flatten(), self.flags(), work)?
+                self.by_one(&texts, pattern.try_as_str().flatten(), "", work)?
             }
             (ColumnarValue::Scalar(pattern), [ColumnarValue::Scalar(flags)]) => {
                 let flags = flags.try_as_str().flatten().unwrap_or_default();
@@ -166,7 +159,7 @@ impl Matching {
         work: Work<'_>,
     ) -> Result<BooleanArray> {
         let Some(pattern) = pattern else { return Ok(BooleanArray::new_null(texts.len())) };
-        let pattern = whole(pattern, flags);
+        let pattern = self.whole(pattern, flags);
         let mut held = Held::new(&self.name, &pattern)?;
         // Without what makes most searches far quicker than that.
         let states = bytes(&self.name, &pattern)?;
@@ -193,12 +186,11 @@ impl Matching {
                 return Ok(None);
             }
             let flags = match flags {
-                Some(flags) if flags.is_null(row) => "",
-                Some(flags) => flags.value(row),
-                None => self.flags(),
+                Some(flags) if flags.is_valid(row) => flags.value(row),
+                _ => "",
             };
             check_flags(flags)?;
-            let held = kept.held(&self.name, whole(patterns.value(row), flags))?;
+            let held = kept.held(&self.name, self.whole(patterns.value(row), flags))?;
             work.begin(steps(held.bytes, texts.value(row).len()) + STEPS_COMPILING)?;
             let before = held.remembers();
             let found = held.matches(texts.value(row));
