@@ -59,7 +59,7 @@ const STEPS_MAX: i64 = 4_000_000_000;
 const FIELDS_MAX: usize = 1_000;
 
 /// Each function with how its results, or its work, grow.
-const GROWING: [(&str, Growth); 34] = [
+const GROWING: [(&str, Growth); 35] = [
     ("array_append", Growth::Sums),
     ("array_concat", Growth::Sums),
     ("array_has_all", Growth::ComparesElements),
@@ -86,6 +86,7 @@ const GROWING: [(&str, Growth); 34] = [
     ("named_struct", Growth::Sums),
     ("overlay", Growth::Sums),
     ("range", Growth::Range),
+    ("regexp_match", Growth::Captures),
     ("regexp_replace", Growth::Rewrites),
     ("repeat", Growth::Repeats),
     ("replace", Growth::Replaces),
@@ -130,6 +131,8 @@ enum Growth {
     Replaces,
     /// The third argument for each of the second that is in the first.
     ReplacesFound,
+    /// The first argument for each bracket in the second: groups may stand within each other.
+    Captures,
     /// The third argument for each byte of the first: a pattern may match everywhere.
     Rewrites,
     /// The third argument for each element of the first.
@@ -221,9 +224,12 @@ impl ScalarUDFImpl for Bounded {
                 limit.check(Sizes::of(Growth::ReplacesFound, &args.args)?.rows(limit.rows))?;
                 self.inner.invoke_with_args(args)
             }
-            Growth::Characters | Growth::Formats | Growth::Rewrites | Growth::Splits | Growth::Words => {
-                self.invoke_sliced(&args, &limit, &sizes)
-            }
+            Growth::Captures
+            | Growth::Characters
+            | Growth::Formats
+            | Growth::Rewrites
+            | Growth::Splits
+            | Growth::Words => self.invoke_sliced(&args, &limit, &sizes),
             _ => {
                 limit.check(sizes.rows(limit.rows))?;
                 self.inner.invoke_with_args(args)
@@ -307,7 +313,8 @@ impl Growth {
     fn composes(self) -> bool {
         matches!(
             self,
-            Self::Encodes
+            Self::Captures
+                | Self::Encodes
                 | Self::Joins
                 | Self::Replaces
                 | Self::ReplacesElements

@@ -17,18 +17,22 @@ pub(super) use searching::searching;
 
 use crate::interruption::handing_over;
 use crate::planning::check_time;
+use arrow::array::{AsArray, StringViewArray};
+use arrow::compute::cast;
+use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator};
+use datafusion::logical_expr::{BinaryExpr, ColumnarValue, Expr, LogicalPlan, Operator};
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 use regex_automata::meta::{BuildError, Regex};
+use regex_automata::nfa::thompson::WhichCaptures;
 use std::time::{Duration, Instant};
 
-/// Bytes of a compiled pattern. `\w` takes some 35 KB, so that there is room for a hundred of them, as in `\w{1,64}`.
-const PATTERN_BYTES_MAX: usize = 4 << 20;
+/// Bytes of a compiled pattern, one way: as the engine has it. `\w` takes some 35 KB, so that there is room for two hundred, as in `\w{1,200}`.
+const PATTERN_BYTES_MAX: usize = 10 << 20;
 
 /// Bytes of one that is left to the engine while it optimises: there it may be tried on constants.
 const PATTERN_BYTES_EASY: usize = 64 << 10;
@@ -36,7 +40,7 @@ const PATTERN_BYTES_EASY: usize = 64 << 10;
 /// Bytes that a search remembers beside its pattern, each way.
 const REMEMBERED_BYTES_MAX: usize = 2 << 20;
 
-/// Bytes of a compiled pattern for each of its states, about: at worst all of them are looked at for each byte of a text.
+/// Bytes of a compiled pattern for each of its states, one way, about: at worst all of them are looked at for each byte of a text.
 const STATE_BYTES: usize = 16;
 
 /// Steps that may be taken before the deadline is looked at: a tenth of a second at worst. Most patterns take far fewer than at worst: where they do, more may be taken the next time.
@@ -138,9 +142,13 @@ fn whole(pattern: &str, flags: &str) -> String {
     }
 }
 
-/// As the engine compiles it, with a limit.
+/// As the engine compiles it, with a limit, and without what is only of use to whoever asks where groups are: a search would remember all of them for each state.
 fn compiled(whole: &str, bytes_max: usize) -> Result<Regex, Box<BuildError>> {
-    let limits = Regex::config().nfa_size_limit(Some(bytes_max)).hybrid_cache_capacity(REMEMBERED_BYTES_MAX);
+    let limits = Regex::config()
+        .nfa_size_limit(Some(bytes_max))
+        .hybrid_cache_capacity(REMEMBERED_BYTES_MAX)
+        .which_captures(WhichCaptures::Implicit)
+        .onepass(false);
     Regex::builder().configure(limits).build(whole).map_err(Box::new)
 }
 
@@ -159,9 +167,10 @@ fn too_large(name: &str) -> DataFusionError {
     ))
 }
 
-/// How many steps a search through so many bytes takes at worst.
-fn steps(pattern_bytes: usize, text_bytes: usize) -> usize {
-    (pattern_bytes / STATE_BYTES + 1).saturating_mul(text_bytes)
+/// What a function is given, as texts.
+fn strings(value: &ColumnarValue, rows: usize) -> Result<StringViewArray> {
+    let values = value.to_array(rows)?;
+    Ok(cast(&values, &DataType::Utf8View)?.as_string_view().clone())
 }
 
 /// The work of one call, which ends with its query.

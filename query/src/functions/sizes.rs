@@ -45,6 +45,7 @@ impl Sizes {
             (Growth::ReplacesFound, [text, from, to, ..]) => {
                 vec![bytes(text)?, bytes(from)?, bytes(to)?, matches(text, from)?]
             }
+            (Growth::Captures, [text, pattern, ..]) => vec![bytes(text)?, brackets(pattern)?],
             (Growth::Rewrites, [text, _, to, ..]) => vec![bytes(text)?, bytes(to)?],
             (Growth::Elements, [_, count, fill, ..]) => vec![numbers(count)?, bytes(fill)?],
             (Growth::Elements | Growth::Characters, [_, count, ..]) => vec![numbers(count)?],
@@ -107,6 +108,7 @@ impl Sizes {
             (Growth::Compares | Growth::ComparesElements, [one, other]) => one * other,
             (Growth::Replaces, [text, from, to]) => text + (text / from.max(&1) + 1) * to,
             (Growth::ReplacesFound, [text, from, to, matches]) => text + matches * (to - from),
+            (Growth::Captures, [text, brackets]) => (text + STRING_BYTES) * (brackets + 1),
             (Growth::Rewrites, [text, to]) => (text + 1) * to + text,
             (Growth::Range, [end]) => range(0, *end, 1),
             (Growth::Range, [start, end]) => range(*start, *end, 1),
@@ -193,6 +195,12 @@ fn matches(text: &ColumnarValue, sought: &ColumnarValue) -> Result<Vec<Option<i1
         Some(if sought.is_empty() { 0 } else { text.matches(sought).count() as i128 })
     };
     Ok((0..rows).map(count).collect())
+}
+
+/// How many groups a pattern may have.
+fn brackets(pattern: &ColumnarValue) -> Result<Vec<Option<i128>>> {
+    let patterns = strings(pattern)?;
+    Ok(patterns.iter().map(|pattern| Some(pattern?.matches('(').count() as i128)).collect())
 }
 
 fn text_at(column: &StringArray, row: usize) -> Option<&str> {

@@ -1,9 +1,7 @@
 //! Whether texts match: `~`, `~*`, `like`, `ilike`, their negations, and `regexp_like`.
 
-use super::searching::bytes;
-use super::{PATTERN_BYTES_MAX, Work, compiled, like, steps, uncompiled, whole};
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, BooleanBuilder, StringViewArray};
-use arrow::compute::cast;
+use super::{PATTERN_BYTES_MAX, STATE_BYTES, Work, compiled, like, strings, uncompiled, whole};
+use arrow::array::{Array, BooleanArray, BooleanBuilder, StringViewArray};
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{ScalarValue, internal_err, plan_err};
 use datafusion::error::Result;
@@ -161,13 +159,11 @@ impl Matching {
         let Some(pattern) = pattern else { return Ok(BooleanArray::new_null(texts.len())) };
         let pattern = self.whole(pattern, flags);
         let mut held = Held::new(&self.name, &pattern)?;
-        // Without what makes most searches far quicker than that.
-        let states = bytes(&self.name, &pattern)?;
         in_turns(texts.len(), work, |row, work| {
             if texts.is_null(row) {
                 return Ok(None);
             }
-            work.begin(steps(states, texts.value(row).len()))?;
+            work.begin(held.steps(texts.value(row)))?;
             Ok(Some(held.matches(texts.value(row)) != self.is_negated()))
         })
     }
@@ -191,7 +187,7 @@ impl Matching {
             };
             check_flags(flags)?;
             let held = kept.held(&self.name, self.whole(patterns.value(row), flags))?;
-            work.begin(steps(held.bytes, texts.value(row).len()) + STEPS_COMPILING)?;
+            work.begin(held.steps(texts.value(row)) + STEPS_COMPILING)?;
             let before = held.remembers();
             let found = held.matches(texts.value(row));
             let grown = held.remembers().saturating_sub(before);
@@ -229,16 +225,11 @@ fn check_flags(flags: &str) -> Result<()> {
     }
 }
 
-fn strings(value: &ColumnarValue, rows: usize) -> Result<StringViewArray> {
-    let values: ArrayRef = value.to_array(rows)?;
-    Ok(cast(&values, &DataType::Utf8View)?.as_string_view().clone())
-}
-
 /// A pattern with what its searches remember.
 struct Held {
     pattern: Regex,
     remembered: Cache,
-    /// Of the pattern.
+    /// Of the pattern, in both ways in which it may go through a text.
     bytes: usize,
 }
 
@@ -251,6 +242,11 @@ impl Held {
 
     fn matches(&mut self, text: &str) -> bool {
         self.pattern.search_half_with(&mut self.remembered, &Input::new(text).earliest(true)).is_some()
+    }
+
+    /// How many a search takes at worst.
+    fn steps(&self, text: &str) -> usize {
+        (self.bytes / 2 / STATE_BYTES + 1).saturating_mul(text.len())
     }
 
     fn remembers(&self) -> usize {

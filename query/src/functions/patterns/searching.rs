@@ -1,12 +1,12 @@
 //! The functions that find what matches, `regexp_count`, `regexp_instr`, `regexp_match` and `regexp_replace`: the engine's own, given a few rows at a time.
 
 use super::super::sliced;
-use super::{PATTERN_BYTES_MAX, Work, steps, too_large, whole};
-use arrow::array::{Array, ArrayRef, AsArray, StringViewArray, UInt32Array};
-use arrow::compute::{cast, concat, take};
+use super::{PATTERN_BYTES_MAX, REMEMBERED_BYTES_MAX, STATE_BYTES, Work, strings, too_large, whole};
+use arrow::array::{Array, UInt32Array};
+use arrow::compute::{concat, take};
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::ScalarValue;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{
     ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
     Signature,
@@ -19,8 +19,15 @@ use std::sync::Arc;
 const SEARCHES: [(&str, usize); 4] =
     [("regexp_count", 3), ("regexp_instr", 4), ("regexp_match", 2), ("regexp_replace", 3)];
 
-/// Patterns that the function compiles at a time. Each takes a few times its bytes, and up to 4 MiB that its searches remember: some 100 MiB at worst.
-const PATTERNS_MAX: usize = 4;
+/// Bytes that the patterns of a turn may take with what their searches remember; a single one may take more, three times as much at worst.
+const HELD_BYTES_MAX: usize = 20 << 20;
+
+/// Places of groups that a search remembers at most, for all states of its pattern together: 32 MiB.
+const PLACES_MAX: usize = 2 << 20;
+const PLACE_BYTES: usize = 16;
+
+/// How many of them are copied in the time of a step.
+const PLACES_A_STEP: usize = 8;
 
 /// Bytes of a text that are looked at in a step, where nothing is looked for but the next match. Where all of them are, each search may go to the end of the text.
 const BYTES_A_STEP: usize = 8;
@@ -97,12 +104,14 @@ impl ScalarUDFImpl for Searching {
             let part = work.turn(|work| {
                 let begin = from;
                 let mut held = Held::default();
-                while from < rows && !work.turn_is_over() && held.has_room_for(patterns.of_row(row_of(from)))
-                {
+                while from < rows && !work.turn_is_over() {
                     let row = row_of(from);
+                    let (pattern, weight) = patterns.of_row(row);
+                    if !held.has_room_for(pattern, weight) {
+                        break;
+                    }
                     let bytes = if texts.is_null(row) { 0 } else { texts.value(row).len() };
-                    let again = if finds_all { bytes.saturating_mul(bytes) / BYTES_A_STEP } else { 0 };
-                    work.begin(steps(patterns.bytes(row), bytes).saturating_add(again))?;
+                    work.begin(weight.steps(bytes, finds_all))?;
                     from += 1;
                 }
                 self.inner.invoke_with_args(sliced(&args, begin, from - begin))?.into_array(from - begin)
@@ -129,11 +138,6 @@ impl Searching {
     }
 }
 
-fn strings(value: &ColumnarValue, rows: usize) -> Result<StringViewArray> {
-    let values: ArrayRef = value.to_array(rows)?;
-    Ok(cast(&values, &DataType::Utf8View)?.as_string_view().clone())
-}
-
 /// The same rows in another order.
 fn taken(mut args: ScalarFunctionArgs, order: &UInt32Array) -> Result<ScalarFunctionArgs> {
     for arg in &mut args.args {
@@ -157,8 +161,8 @@ fn back(order: &UInt32Array) -> UInt32Array {
 
 /// The patterns of a call.
 struct Patterns {
-    /// Of each that is not the same as another, how many bytes it takes.
-    bytes: Vec<usize>,
+    /// Of each that is not the same as another.
+    weights: Vec<Weight>,
     /// Which of them each row has; with a single entry: all rows have it.
     rows: Vec<usize>,
 }
@@ -175,7 +179,7 @@ impl Patterns {
         let patterns = strings(pattern, rows)?;
         let flags = flags.map(|flags| strings(flags, rows)).transpose()?;
         let mut known: HashMap<String, usize> = HashMap::new();
-        let mut found = Self { bytes: Vec::new(), rows: Vec::with_capacity(rows) };
+        let mut found = Self { weights: Vec::new(), rows: Vec::with_capacity(rows) };
         for row in 0..rows {
             let flags =
                 flags.as_ref().filter(|flags| flags.is_valid(row)).map_or("", |flags| flags.value(row));
@@ -185,9 +189,9 @@ impl Patterns {
                 Some(which) => *which,
                 None => {
                     work.check()?;
-                    found.bytes.push(bytes(work.name, &pattern)?);
-                    known.insert(pattern, found.bytes.len() - 1);
-                    found.bytes.len() - 1
+                    found.weights.push(Weight::of(work.name, &pattern)?);
+                    known.insert(pattern, found.weights.len() - 1);
+                    found.weights.len() - 1
                 }
             };
             found.rows.push(which);
@@ -195,48 +199,93 @@ impl Patterns {
         Ok(found)
     }
 
-    fn of_row(&self, row: usize) -> usize {
+    fn of_row(&self, row: usize) -> (usize, Weight) {
         let row = if self.rows.len() == 1 { 0 } else { row };
-        self.rows.get(row).copied().unwrap_or_default()
-    }
-
-    fn bytes(&self, row: usize) -> usize {
-        self.bytes.get(self.of_row(row)).copied().unwrap_or_default()
+        let pattern = self.rows.get(row).copied().unwrap_or_default();
+        (pattern, self.weights.get(pattern).copied().unwrap_or_default())
     }
 
     /// In which order the rows are given to the function, where that keeps more patterns than it may: those with the same one together.
     fn order(&self) -> Option<UInt32Array> {
-        if self.bytes.len() <= PATTERNS_MAX {
+        let bytes: usize = self.weights.iter().map(|weight| weight.bytes).sum();
+        if self.weights.len() <= 1 || bytes <= HELD_BYTES_MAX {
             return None;
         }
         let mut order: Vec<u32> = (0..).take(self.rows.len()).collect();
-        order.sort_by_key(|row| self.of_row(*row as usize));
+        order.sort_by_key(|row| self.of_row(*row as usize).0);
         Some(UInt32Array::from(order))
     }
 }
 
-/// Of a pattern compiled. What is wrong with one the function itself says.
-pub(super) fn bytes(name: &str, pattern: &str) -> Result<usize> {
-    let limit = NFA::config().nfa_size_limit(Some(PATTERN_BYTES_MAX));
-    match NFA::compiler().configure(limit).build(pattern) {
-        Ok(compiled) => Ok(compiled.memory_usage()),
-        Err(error) if error.size_limit().is_some() => Err(too_large(name)),
-        Err(_) => Ok(0),
+/// What a pattern costs.
+#[derive(Clone, Copy, Default)]
+struct Weight {
+    /// Compiled, with what its searches remember.
+    bytes: usize,
+    /// That a search takes at worst for each byte of a text.
+    steps: usize,
+    /// Bytes that it matches at most.
+    longest: Option<usize>,
+}
+
+impl Weight {
+    /// What is wrong with a pattern the function itself says.
+    fn of(name: &str, pattern: &str) -> Result<Self> {
+        let limit = NFA::config().nfa_size_limit(Some(PATTERN_BYTES_MAX));
+        let compiled = match NFA::compiler().configure(limit).build(pattern) {
+            Ok(compiled) => compiled,
+            Err(error) if error.size_limit().is_some() => return Err(too_large(name)),
+            Err(_) => return Ok(Self::default()),
+        };
+        // For each state a search may have to know where each group began and ended on the way there, now and one byte before.
+        let places = compiled.states().len().saturating_mul(compiled.group_info().slot_len());
+        if places > PLACES_MAX {
+            return Err(too_many_groups(name));
+        }
+        let longest = regex_syntax::parse(pattern).ok().and_then(|parsed| parsed.properties().maximum_len());
+        Ok(Self {
+            bytes: compiled.memory_usage() * 2 + places * PLACE_BYTES + REMEMBERED_BYTES_MAX * 2,
+            steps: compiled.memory_usage() / STATE_BYTES + places / PLACES_A_STEP + 1,
+            longest,
+        })
     }
+
+    /// How many steps it takes to find the next match in so many bytes, or all of them, at worst. A search that has found one looks on for no longer than a match may be.
+    fn steps(&self, bytes: usize, finds_all: bool) -> usize {
+        let again = match finds_all {
+            true => {
+                bytes.saturating_mul(self.longest.map_or(bytes, |longest| longest.min(bytes))) / BYTES_A_STEP
+            }
+            false => 0,
+        };
+        self.steps.saturating_mul(bytes).saturating_add(again)
+    }
+}
+
+fn too_many_groups(name: &str) -> DataFusionError {
+    DataFusionError::Execution(format!(
+        "{name} was given a pattern with too many groups for its size: repeat less in it, and write (?:…) for groups that nobody asks for"
+    ))
 }
 
 /// The patterns that a turn compiles.
 #[derive(Default)]
-struct Held(Vec<usize>);
+struct Held {
+    patterns: Vec<usize>,
+    bytes: usize,
+}
 
 impl Held {
-    /// Patterns that are the same stand together, or are few.
-    fn has_room_for(&mut self, pattern: usize) -> bool {
-        let known = self.0.contains(&pattern);
-        if !known && self.0.len() < PATTERNS_MAX {
-            self.0.push(pattern);
+    /// Patterns that are the same stand together, or have room all at a time.
+    fn has_room_for(&mut self, pattern: usize, weight: Weight) -> bool {
+        if self.patterns.contains(&pattern) {
             return true;
         }
-        known
+        let has_room = self.patterns.is_empty() || self.bytes + weight.bytes <= HELD_BYTES_MAX;
+        if has_room {
+            self.patterns.push(pattern);
+            self.bytes += weight.bytes;
+        }
+        has_room
     }
 }

@@ -26,6 +26,10 @@ const ENDLESS: &[&str] = &[
     "select regexp_count(repeat('a', 100000), '[ab]*a[ab]{5000}c')",
     "select sum(regexp_count(repeat('a', 100000) || value, 'a.*b|a')) from generate_series(1, 8192)",
     "select sum(regexp_count(repeat('a', 100000) || repeat('a', 100000) || repeat('a', 100000) || value, 'a.*b|a')) from generate_series(1, 8192)",
+    "select count(regexp_match(repeat('a', 100), repeat('(a)?', 10000)))",
+    "select count(regexp_match(repeat('a', 1000) || value, repeat('(a)?', 500))) from generate_series(1, 8192)",
+    "select count(*) from generate_series(1, 8192) where repeat('a', 1000) || value ~ (repeat('(a)?', 10000) || 'b')",
+    "select count(regexp_match(repeat('a', 1000) || value, repeat('(', 200) || '.*' || repeat(')', 200))) from generate_series(1, 8192)",
     "select count(*) from generate_series(1, 8192) where repeat('a', 10000) || value like repeat('%a', 5000) || '%b'",
     "select count(*) from generate_series(1, 8192) where repeat('a', 10000) || value not ilike repeat('%a', 5000) || '%b'",
     "select count(*) from generate_series(1, 8192) where repeat('a', 10000) || value like repeat('%a', 5000 - value % 1000) || '%b'",
@@ -123,7 +127,16 @@ async fn bounds_change_no_answer() {
         ),
         (format!("select count(*) filter (where s = 'none' and s ~ s) as l from {TEXTS}"), "0"),
         (format!(r"select count(*) filter (where s ~ '\w{{5}}') as l from {TEXTS}"), "1"),
-        (listed(r"s ~ '^\w{1,64}$'"), "true true false - false"),
+        (listed(r"s ~ '^\w{1,200}$'"), "true true false - false"),
+        (
+            listed("(regexp_match(s, repeat('(', 100) || '.*' || repeat(')', 100)))[100]"),
+            "ab12 AB  - Ärger 7",
+        ),
+        (
+            "select regexp_count(repeat('a1', 60000) || date, '[0-9]') as l from telemetry limit 1"
+                .to_owned(),
+            "60008",
+        ),
         (many("(v::varchar ~ p)::int", "^[0-9]?"), "12000"),
         (many("regexp_like(v::varchar, p, 's')::int", "^[0-9]?"), "12000"),
         (many("regexp_count(v::varchar, p)", "^[0-9]?"), "12000"),
