@@ -15,7 +15,7 @@ pub struct Limits {
     pub spill_bytes: u64,
     /// Where to spill; `None`: the system's directory for temporary files.
     pub spill_dir: Option<PathBuf>,
-    /// How many partitions of a query run at a time; `None`: as many as there are cores.
+    /// How many partitions of a query run at a time; `None`: as many as there are cores, and as the memory has room for.
     pub parallelism: Option<usize>,
     /// How long one query may work. The time in which nobody asks for the next rows does not count.
     pub time: Duration,

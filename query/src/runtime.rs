@@ -30,15 +30,18 @@ const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::MIN;
 /// Bytes of Parquet footers that are kept between queries: a footer is about 10 KiB, so that is some thousand files.
 const FOOTER_CACHE_BYTES: usize = 50 << 20;
 
+/// Bytes of memory for each partition of a query that runs beside others: a sort keeps 10 MiB for merging in each, and fails without; so much more lets it work.
+const PARTITION_BYTES_MIN: usize = 32 << 20;
+
 /// The state that every query starts from; it knows no tables yet.
 pub(crate) fn blank_state(limits: &Limits) -> Result<SessionState, QueryError> {
     let mut config = SessionConfig::new()
         .with_default_catalog_and_schema(CATALOG, INGESTION)
         .with_create_default_catalog_and_schema(false)
         .with_information_schema(true);
-    if let Some(parallelism) = limits.parallelism {
-        config = config.with_target_partitions(parallelism.max(1));
-    }
+    let room = limits.memory_bytes / PARTITION_BYTES_MIN;
+    let parallelism = limits.parallelism.unwrap_or(config.target_partitions().min(room));
+    config = config.with_target_partitions(parallelism.max(1));
     config.options_mut().sql_parser.collect_spans = true;
     let runtime = bounded_runtime(limits).map_err(|error| QueryError::from_datafusion(error, ""))?;
     // Who is asked first, plans.

@@ -37,7 +37,7 @@ pub struct GatewaySettings {
     pub sessions_max: u64,
     /// How long a connection that ends, or a gateway that stops, waits for the log to answer.
     pub drain_timeout: Duration,
-    /// How long a client may take to close its end after we closed ours: until then it can still read why.
+    /// How long a client may be silent without closing its end after we closed ours, and five times that in all: until then it can still read why.
     pub linger_timeout: Duration,
 }
 

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tokio::runtime::Handle;
 
-/// With less memory a sort fails instead of spilling: for each core it keeps 10 MB for merging what it has spilled.
+/// With less memory a sort fails instead of spilling: for each of its partitions it keeps 10 MB for merging what it has spilled.
 const MEMORY_MIN: u64 = 64 << 20;
 
 /// Less than this holds not even the messages of one large batch.

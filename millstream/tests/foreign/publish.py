@@ -9,7 +9,7 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-LIMIT = 120  # seconds; far beyond what anything here takes
+LIMIT = 600  # seconds; far beyond what anything here takes
 
 
 class Client:

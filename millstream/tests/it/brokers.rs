@@ -224,8 +224,11 @@ impl Broker {
         let config = home.file("mosquitto.conf", config);
         let mut command = Command::new(program);
         command.arg("-c").arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let running = Running::start(&mut command);
-        eventually("the broker listens", || TcpStream::connect(("127.0.0.1", port)).ok());
+        let mut running = Running::start(&mut command);
+        eventually("the broker listens", || {
+            assert_eq!(running.ended(), None, "mosquitto ended");
+            TcpStream::connect(("127.0.0.1", port)).ok()
+        });
         Some(Self { _running: running, port, authority: identity.join("ca.pem") })
     }
 

@@ -24,6 +24,11 @@ fn silent_connections_do_not_take_health_down() {
     up.drain();
 }
 
+/// Waits until all stages have begun.
+fn ready(up: &Up) {
+    eventually("all stages are ready", || (get(http(up), "/readyz").0 == 200).then_some(()));
+}
+
 /// Acknowledges what devices send, and answers probes.
 fn serves_everybody_else(up: &Up) {
     let mut device = Device::connect(up.address(), Version::V5, "d1");
@@ -37,13 +42,14 @@ fn serves_everybody_else(up: &Up) {
 /// As many as may run at a time, which is more than there are cores.
 const HOSTILE: usize = 8;
 
-/// A long work, none of which waits for anything.
-const BUSY: &str = "select count(*) from generate_series(1, 1000000) where regexp_like(repeat('a', 1000) || value, '[ab]*a[ab]{200}c')";
+/// A work that takes days on any machine, and no part of which pauses or hands its thread over: each batch takes seconds at least.
+const BUSY: &str = "select count(*) from generate_series(1, 1000000000) where levenshtein(repeat('a', 600) || value, repeat('b', 600)) = 7";
 
 #[test]
 fn statements_that_keep_every_thread_busy_hold_up_no_device_and_no_probe() {
     let home = Home::with("[sql]\ntime = \"1h\"\n");
     let up = home.up();
+    ready(&up);
     let http = http(&up);
     let request =
         format!("POST /v1/sql HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{BUSY}", BUSY.len());
@@ -73,6 +79,7 @@ fn a_report_that_keeps_every_thread_busy_holds_up_no_device_and_no_probe() {
     let up = home.up();
     let computing = "millstream_report_phase{report=\"busy\",phase=\"computing\"}";
     eventually("it is computed", || (sample(http(&up), computing) == Some(1.0)).then_some(()));
+    ready(&up);
     serves_everybody_else(&up);
     assert_eq!(sample(http(&up), computing), Some(1.0), "it was to last longer than all this");
     up.kill();

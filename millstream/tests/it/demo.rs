@@ -178,7 +178,10 @@ fn the_commands_that_it_prints_work_in_a_folder_with_a_space_in_its_name() {
         let answer = run(&mut shell(&weather), b"").good().out;
         assert!(["EWR", "JFK", "LGA"].iter().all(|station| answer.contains(station)), "{answer}");
         let mut up = shell(&format!("exec {up}"));
-        let up = Up::start(up.env("MILLSTREAM__GATEWAY__LISTEN", "127.0.0.1:0"));
+        let up = up
+            .env("MILLSTREAM__GATEWAY__LISTEN", "127.0.0.1:0")
+            .env("MILLSTREAM__HTTP__LISTEN", "127.0.0.1:0");
+        let up = Up::start(up);
         Device::connect(up.address(), Version::V5, "c").publish("devices/d1/telemetry", r#"{"temp":21.5}"#);
         up.drain();
         let answer = run(&mut shell(&telemetry), b"").good().out;

@@ -36,8 +36,7 @@ pub(crate) fn mosquitto(name: &str) -> Option<PathBuf> {
 
 fn make_python() -> Result<PathBuf, String> {
     // Test processes may run side by side: one of them makes it, the others wait.
-    let lock = File::create(std::env::temp_dir().join("millstream-test-python.lock"))
-        .map_err(|error| error.to_string())?;
+    let lock = File::open(script("environment")).map_err(|error| error.to_string())?;
     lock.lock().map_err(|error| error.to_string())?;
     let Ended { status, out, err } = run(&mut Command::new(script("environment")), b"");
     if status.success() { Ok(PathBuf::from(out.trim())) } else { Err(err) }

@@ -44,7 +44,8 @@ pub(crate) fn payloads(brokers: &str, topic: &str) -> Vec<String> {
     }
     consumer.assign(&all).unwrap();
     let payload = |_| {
-        let message = consumer.poll(DEADLINE).expect("the topic holds more").unwrap();
+        // What passes is told like a message.
+        let message = eventually("a message", || consumer.poll(DEADLINE).expect("the topic holds more").ok());
         String::from_utf8(message.payload().unwrap().to_vec()).unwrap()
     };
     (0..count).map(payload).collect()
@@ -134,6 +135,12 @@ impl Plant {
         for deleted in runtime.block_on(admin.delete_topics(&[TOPIC], &options)).unwrap() {
             deleted.unwrap();
         }
+        // The controller has decided it; who asks the broker still sees the topic for a moment.
+        let consumer: BaseConsumer = client(&self.kafka.kafka).create().unwrap();
+        eventually("the topic is gone", || {
+            let all = consumer.fetch_metadata(None, DEADLINE).ok()?;
+            all.topics().iter().all(|topic| topic.name() != TOPIC).then_some(())
+        });
     }
 
     /// What an answer says that cannot have what waits in the log.

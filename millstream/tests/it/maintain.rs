@@ -4,6 +4,7 @@ use crate::foreign::{python, script};
 use crate::mqtt::{Device, Version};
 use crate::program::{Home, eventually, run};
 use crate::readers::check;
+use chrono::{Days, Utc};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -47,12 +48,16 @@ fn data_files(home: &Home) -> usize {
     contents(&table).keys().filter(is_data).filter(|path| !is_log(path)).count()
 }
 
-/// Publishes a message a file; the later ones have a further column.
+/// Publishes a message a file; the later ones have a further column. All are of one day, whenever this runs.
 fn publish(home: &Home, device: &mut Device, messages: std::ops::Range<usize>) {
+    let yesterday = (Utc::now() - Days::new(1)).date_naive();
     for number in messages {
         let before = data_files(home);
         let more = if number % 2 == 0 { "" } else { r#","label":"odd""# };
-        device.publish(&format!("grown/d{}", number % 3), format!(r#"{{"temp":{number}.5{more}}}"#));
+        device.publish(
+            &format!("grown/d{}", number % 3),
+            format!(r#"{{"ts":"{yesterday}T12:00:00Z","temp":{number}.5{more}}}"#),
+        );
         eventually("a file", || (data_files(home) > before).then_some(()));
     }
 }

@@ -1,6 +1,7 @@
 //! The real program: started, asked, stopped, killed.
 
 use serde_json::{Map, Value};
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -13,7 +14,10 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// How long anything may take before it counts as hung: far beyond what a busy machine needs, so that no test depends on speed.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(180);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(600);
+
+/// An address at which nobody listens: no service has this port, and no system gives it to anyone.
+pub(crate) const NOBODY: &str = "127.0.0.1:1";
 
 /// A row of an answer.
 pub(crate) type Row = Map<String, Value>;
@@ -40,11 +44,13 @@ pub(crate) fn testdata(name: &str) -> PathBuf {
     package().join("../testdata").join(name)
 }
 
-/// A port that is free now, and that the system does not give to others meanwhile: below the range from which it takes them.
+/// A port that is free now, and that nobody takes meanwhile: it is given once, and lies below those that the system gives, and that `deploy/local/up` takes.
 pub(crate) fn free_port() -> u16 {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     eventually("a free port", || {
-        let port = fastrand::u16(20_000..32_000);
-        TcpListener::bind(("127.0.0.1", port)).is_ok().then_some(port)
+        let port = fastrand::u16(12_000..18_000);
+        let is_free = TcpListener::bind(("127.0.0.1", port)).is_ok();
+        (is_free && GIVEN.lock().unwrap().insert(port)).then_some(port)
     })
 }
 
@@ -272,7 +278,8 @@ impl Up {
                 // The pipes end a little later than the process.
                 panic!("`up` ended with {status}\n{}\n{}", out.lock().unwrap(), err.lock().unwrap());
             }
-            address(&out.lock().unwrap())
+            let out = out.lock().unwrap();
+            address(&out).filter(|_| out.contains("Ctrl-C"))
         });
         Self { running, address, out, err }
     }

@@ -1,6 +1,6 @@
 //! `millstream replay`: files of readings become messages, to our own gateway and to a broker that is not ours.
 
-use crate::program::{Ended, Home, Running, Up, eventually, free_port, run, testdata};
+use crate::program::{Ended, Home, NOBODY, Running, Up, eventually, free_port, run, testdata};
 use chrono::{DateTime, TimeDelta, Utc};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -190,10 +190,10 @@ fn a_strict_replay_ends_at_the_first_line_that_is_none_and_names_it() {
 #[test]
 fn without_a_broker_it_fails_and_says_how_to_start_one() {
     let home = Home::new();
-    let port = free_port().to_string();
+    let (_, port) = NOBODY.split_once(':').unwrap();
     let file = testdata("weather/weather.csv.gz");
-    let said = run(&mut command(&home, &port, "weather/{origin}", &[], &file), b"").refused();
-    for part in [&format!("127.0.0.1:{port}"), "is a broker listening", "`millstream up`"] {
+    let said = run(&mut command(&home, port, "weather/{origin}", &[], &file), b"").refused();
+    for part in [NOBODY, "is a broker listening", "`millstream up`"] {
         assert!(said.contains(part), "no {part:?} in\n{said}");
     }
 }

@@ -64,7 +64,7 @@ fn twenty_kills_lose_nothing_and_double_nothing() {
     let mut acknowledged = Acknowledged::open(&home.path("acknowledged"));
     for kill in 0..KILLS {
         // Somewhere in its own part of the messages, and never without some progress since the last kill. The client has seconds of work left after the last.
-        let planned = (MESSAGES * kill + random.usize(MESSAGES / 10..MESSAGES)) / (KILLS + 5);
+        let planned = (MESSAGES * kill + random.usize(MESSAGES / 10..MESSAGES)) / (KILLS + 8);
         let target = planned.max(acknowledged.count() + random.usize(1..100));
         eventually("messages are acknowledged", || {
             assert_eq!(client.ended(), None, "the client ended before kill {kill}");

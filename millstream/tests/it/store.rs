@@ -97,8 +97,8 @@ name = "stations"
 sql  = "select device_id, count(*) as readings, sum(temp) as temp from weather group by 1"
 "#;
 
-/// Messages a second: all of them take twenty seconds, and longer where something stands still.
-const RATE: &str = "800";
+/// Messages a second: all of them take half a minute, and longer where something stands still.
+const RATE: &str = "500";
 
 /// Carries all messages through while something happens, which begins when it likes by what is acknowledged. Then every message is where it belongs once, the
 /// report shows it, and no stage has ended meanwhile.
@@ -153,7 +153,7 @@ fn a_firehose_that_is_told_to_stop_before_it_is_dealt_its_share_again_drains_it_
     const READINGS: usize = 50;
     let test = "a_firehose_that_is_told_to_stop_before_it_is_dealt_its_share_again_drains_it_all_the_same";
     // So long the group waits for the second: for all that happens meanwhile.
-    let session = "[kafka.properties]\n\"session.timeout.ms\" = \"20000\"\n";
+    let session = "[kafka.properties]\n\"session.timeout.ms\" = \"28000\"\n";
     let Some(river) = River::new(test, &format!("{BUSY}{}{session}", restart::STREAM)) else { return };
     let collect = Stage::start(river.command(&["collect"]).env("MILLSTREAM__GATEWAY__LISTEN", "127.0.0.1:0"));
     let [first, mut second] = [(); 2].map(|()| river.stage("firehose"));

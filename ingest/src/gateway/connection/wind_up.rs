@@ -12,6 +12,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
 impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
@@ -59,7 +60,7 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
         {
             self.reply(&Reply::Disconnect(code, text));
         }
-        let flushed = tokio::time::timeout(self.shared.settings.drain_timeout, async {
+        let flushed = timeout(self.shared.settings.drain_timeout, async {
             self.writer.write_all_buf(&mut self.outgoing).await?;
             self.writer.shutdown().await
         });
@@ -126,7 +127,7 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Connection<S> {
 /// How many messages of QoS 0 the log did not take. Those that it has not answered for by the limit count as lost.
 async fn count_lost<T>(mut appends: InOrder<Pending, (Delivery, T)>, limit: Duration) -> u64 {
     let mut lost = 0;
-    let answered = tokio::time::timeout(limit, async {
+    let answered = timeout(limit, async {
         while appends.len() > 0 {
             let (durable, (delivery, _room)) = appends.next().await;
             lost += u64::from(durable.is_err() && delivery == Delivery::Unconfirmed);
@@ -139,13 +140,23 @@ async fn count_lost<T>(mut appends: InOrder<Pending, (Delivery, T)>, limit: Dura
     lost
 }
 
-/// Reads and forgets until the client has closed its end, for a moment: closing a socket with unread bytes in it would reset the connection, and the client
-/// would lose what it was last sent.
+/// How many times the limit a client may go on sending.
+const LINGERS: u32 = 5;
+
+/// Reads and forgets until the client has closed its end, as long as it sends, for a moment: closing a socket with unread bytes in it would reset the connection, and
+/// the client would lose what it was last sent.
 pub(crate) async fn linger<R: AsyncRead + Unpin>(mut reader: R, limit: Duration) {
     let mut unread = vec![0; 4096];
-    let closed =
-        tokio::time::timeout(limit, async { while matches!(reader.read(&mut unread).await, Ok(1..)) {} });
-    if closed.await.is_err() {
+    let closed = timeout(limit * LINGERS, async {
+        loop {
+            match timeout(limit, reader.read(&mut unread)).await {
+                Ok(Ok(1..)) => {}
+                Ok(_) => return true,
+                Err(_) => return false,
+            }
+        }
+    });
+    if !closed.await.unwrap_or(false) {
         debug!("a client did not close its end");
     }
 }

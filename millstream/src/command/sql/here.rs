@@ -14,8 +14,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long Kafka may take until it is open: who does not want to wait can ask files without it.
-const KAFKA_MAX: Duration = Duration::from_secs(5);
+/// How long Kafka may take until it is open: a busy one takes seconds, and who does not want to wait can ask files without it.
+const KAFKA_MAX: Duration = Duration::from_secs(15);
 
 /// A session over a data directory.
 #[derive(Debug)]

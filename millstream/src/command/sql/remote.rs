@@ -26,7 +26,7 @@ use std::time::Duration;
 use url::Url;
 
 /// How long a server of this machine may take to say who it is: it has nothing to look up for it, but may be busy.
-const IDENTITY_MAX: Duration = Duration::from_secs(2);
+const IDENTITY_MAX: Duration = Duration::from_secs(5);
 
 /// Most bytes of a refusal that are read.
 const REFUSAL_MAX: usize = 256 << 10;
