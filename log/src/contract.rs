@@ -339,7 +339,11 @@ async fn the_only_member_of_a_group_has_all_partitions(subject: &dyn Subject) {
     // The second time the group knows a member that has left.
     for next in [Offset(0), Offset(1)] {
         let mut membership = log.join(&topic, "contract").await.unwrap();
-        let share = membership.next().await.unwrap();
+        let mut share = membership.next().await.unwrap();
+        // Who was a member before may not have been told that it has left.
+        while next > Offset::ZERO && share.partitions != partitions {
+            share = membership.next().await.unwrap();
+        }
         assert_eq!(share.partitions, partitions);
         membership.committed(&partitions[0], next);
         tokio::select! {

@@ -10,9 +10,10 @@ mod tests;
 use rustix::process::{Pid, Signal, kill_process};
 use script::Outcome;
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long a killed process may take to disappear.
@@ -63,6 +64,25 @@ pub fn services(test: &str) -> Option<&'static Services> {
         None => Services::start(&temporary("shared"), &ALL, false),
     });
     outcome.as_ref().available(test)
+}
+
+/// A port of this machine that is free now, and that nobody takes meanwhile: each is given once, and they lie below those that the system gives, and that
+/// `deploy/local/up` takes.
+///
+/// # Panics
+/// If all of them are taken.
+#[must_use]
+pub fn free_port() -> u16 {
+    const FIRST: u32 = 12_000;
+    const COUNT: u32 = 6_000;
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    // Processes that run side by side begin at different ones.
+    let begin = std::process::id().wrapping_mul(97);
+    let ports =
+        std::iter::repeat_with(|| begin.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)) % COUNT + FIRST);
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    let mut free = ports.take(COUNT as usize).filter_map(|port| u16::try_from(port).ok()).filter(is_free);
+    free.next().expect("one of thousands of ports is free")
 }
 
 impl Services {

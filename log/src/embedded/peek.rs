@@ -18,6 +18,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// How often segments may have gone between the list of them and the look at them: an owner that trims takes longer for each than a look.
+const LOOKS_MAX: usize = 16;
+
 /// A look into a log from outside.
 #[derive(Debug)]
 pub struct Peek {
@@ -109,6 +112,21 @@ impl Peek {
 
     /// Which segments there are now and where the last one ends.
     fn look(&self, partition: &TopicPartition) -> Result<Seen, LogError> {
+        let mut looks = 1;
+        loop {
+            match self.look_once(partition) {
+                // The owner has trimmed a segment between the list and the look at it.
+                Err(LogError::Io { source, .. })
+                    if source.kind() == io::ErrorKind::NotFound && looks < LOOKS_MAX =>
+                {
+                    looks += 1;
+                }
+                looked => return looked,
+            }
+        }
+    }
+
+    fn look_once(&self, partition: &TopicPartition) -> Result<Seen, LogError> {
         let dir = layout::partition_dir(&self.dir, partition);
         let marker = self.marker()?;
         let known = self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(partition).cloned();

@@ -94,7 +94,12 @@ fn take(all: &Path) -> io::Result<Spill> {
             path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX)) && path.is_dir();
         if is_ours && is_dead(&path)? {
             tracing::debug!(path = %path.display(), "removing what a process that is no more has spilled");
-            std::fs::remove_dir_all(&path)?;
+            // Its owner may be about to do so.
+            if let Err(error) = std::fs::remove_dir_all(&path)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                return Err(error);
+            }
         }
     }
     let path = all.join(format!("{PREFIX}{:016x}", RandomState::new().hash_one(std::process::id())));

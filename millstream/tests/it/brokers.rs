@@ -3,13 +3,13 @@
 use crate::foreign::mosquitto;
 use crate::http::{get, http, sample, sql};
 use crate::mqtt::{Device, Version};
-use crate::program::{Ended, Home, Running, Up, eventually, free_port, package, run};
+use crate::program::{Ended, Home, Running, Up, eventually, package, run};
 use crate::stage::Stage;
 use millstream_log::kafka::{KafkaLog, KafkaSettings};
 use millstream_log::{Log, ReadLimit};
 use millstream_model::arrival::DUP;
 use millstream_model::name::{Offset, StreamName};
-use millstream_services::{Service, Services};
+use millstream_services::{Service, Services, free_port};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;

@@ -2,8 +2,9 @@
 
 use crate::foreign::{mosquitto, python, script};
 use crate::mqtt::{Device, Version, kind};
-use crate::program::{Home, Running, Up, free_port, run};
+use crate::program::{Home, Running, Up, run};
 use crate::proxy::{Cut, Proxy};
+use millstream_services::free_port;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;

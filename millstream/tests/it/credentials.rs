@@ -323,7 +323,7 @@ fn a_device_that_is_revoked_is_disconnected_and_another_goes_on_publishing() {
 fn what_the_commands_print_can_be_pasted() {
     let Some(_) = mosquitto("mosquitto_pub") else { return };
     let fleet = Fleet::new();
-    let port = crate::program::free_port();
+    let port = millstream_services::free_port();
     let config = fleet.home.data().join("millstream.toml");
     std::fs::write(&config, CONFIG.replace("127.0.0.1:0", &format!("127.0.0.1:{port}"))).unwrap();
     let line = |ended: Ended| {

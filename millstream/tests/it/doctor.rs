@@ -1,8 +1,8 @@
 //! `millstream doctor` on a real MinIO and a real Kafka: it names exactly what is missing.
 
-use crate::program::{Ended, Home, free_port, package, run};
+use crate::program::{Ended, Home, package, run};
 use axum::http::Request;
-use millstream_services::{Services, services};
+use millstream_services::{Services, free_port, services};
 use object_store::ClientOptions;
 use object_store::aws::{AwsAuthorizer, AwsCredential};
 use object_store::client::{HttpConnector, ReqwestConnector};

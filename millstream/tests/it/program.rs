@@ -1,10 +1,9 @@
 //! The real program: started, asked, stopped, killed.
 
 use serde_json::{Map, Value};
-use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -42,16 +41,6 @@ pub(crate) fn package() -> PathBuf {
 /// A file of the checkout's test data.
 pub(crate) fn testdata(name: &str) -> PathBuf {
     package().join("../testdata").join(name)
-}
-
-/// A port that is free now, and that nobody takes meanwhile: it is given once, and lies below those that the system gives, and that `deploy/local/up` takes.
-pub(crate) fn free_port() -> u16 {
-    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
-    eventually("a free port", || {
-        let port = fastrand::u16(12_000..18_000);
-        let is_free = TcpListener::bind(("127.0.0.1", port)).is_ok();
-        (is_free && GIVEN.lock().unwrap().insert(port)).then_some(port)
-    })
 }
 
 /// What a command that ended has said.

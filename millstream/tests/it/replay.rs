@@ -1,9 +1,10 @@
 //! `millstream replay`: files of readings become messages, to our own gateway and to a broker that is not ours.
 
-use crate::program::{Ended, Home, NOBODY, Running, Up, eventually, free_port, run, testdata};
+use crate::program::{Ended, Home, NOBODY, Running, Up, eventually, run, testdata};
 use chrono::{DateTime, TimeDelta, Utc};
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use millstream_services::free_port;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

@@ -1,6 +1,7 @@
 //! The power is cut again and again in the middle of a replay; then every acknowledged message is where it belongs, exactly once.
 
-use crate::program::{Home, Row, Running, Up, eventually, free_port, testdata};
+use crate::program::{Home, Row, Running, Up, eventually, testdata};
+use millstream_services::free_port;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;

@@ -2,11 +2,11 @@
 
 use crate::fleet::{self, fleet};
 use crate::foreign::{python, script};
-use crate::program::{DEADLINE, Ended, Home, Row, Running, eventually, free_port, run};
+use crate::program::{DEADLINE, Ended, Home, Row, Running, eventually, run};
 use crate::readers;
 use crate::restart::{self, Acknowledged, Outcome};
 use crate::stage::Stage;
-use millstream_services::{Service, Services};
+use millstream_services::{Service, Services, free_port};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::path::Path;

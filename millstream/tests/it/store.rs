@@ -3,11 +3,12 @@
 use crate::gaps::payloads;
 use crate::http::sample;
 use crate::mqtt::{Device, Version};
-use crate::program::{eventually, free_port, run};
+use crate::program::{eventually, run};
 use crate::restart::{self, Acknowledged, MESSAGES, Outcome};
 use crate::river::{River, finish};
 use crate::stage::Stage;
 use millstream_services::Service;
+use millstream_services::free_port;
 use serde_json::json;
 use std::io::Write;
 use std::time::Duration;

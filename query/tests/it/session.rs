@@ -191,10 +191,12 @@ async fn nothing_waits_for_what_is_planned() {
     let mut tasks = JoinSet::new();
     let (beside, told) = (Arc::clone(&session), read.clone());
     tasks.spawn(async move {
+        let mut other = JoinSet::new();
+        other.spawn(async move { read.send("something else").unwrap() });
         assert_eq!(beside.query(&long).await.unwrap_err().kind(), QueryErrorKind::Forbidden);
         told.send("the long one").unwrap();
+        other.join_all().await;
     });
-    tasks.spawn(async move { read.send("something else").unwrap() });
     tasks.join_all().await;
     assert_eq!((done.recv().await, done.recv().await), (Some("something else"), Some("the long one")));
 }

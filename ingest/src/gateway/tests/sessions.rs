@@ -283,6 +283,8 @@ async fn a_take_over_that_waits_too_long_for_the_log_is_refused() {
         let connack = second.greet(&speaks.connect("d1", false)).await;
         assert_eq!((connack[2], connack[3]), (0, code));
         gateway.log.release();
+        // Connected, refused, disconnected: then the first has let go of the name.
+        gateway.lifecycle(3).await;
         let mut third = gateway.device().await;
         third.enter(&speaks.connect("d1", false), true).await;
         gateway.stop().await;

@@ -239,10 +239,10 @@ async fn certificates_stand_until_they_expire_are_revoked_or_their_authority_is_
     knows("");
     let (_, other) = Authority::create(NOW).unwrap();
     let own = std::fs::read_to_string(fleet.path("ca.pem")).unwrap();
-    std::fs::write(fleet.path("ca.pem"), format!("{}{own}", other.certificate)).unwrap();
+    fleet.replace("ca.pem", &format!("{}{own}", other.certificate));
     assert!(access.reload(NOW));
     assert_eq!(stand(NOW), [Ok(()), Ok(())]);
-    std::fs::write(fleet.path("ca.pem"), other.certificate).unwrap();
+    fleet.replace("ca.pem", &other.certificate);
     assert!(access.reload(NOW));
     assert_eq!(stand(NOW), [Err("unknown_certificate"), Ok(())]);
 }
@@ -253,7 +253,7 @@ fn the_server_certificate_is_replaced_only_by_one_that_fits_its_key() {
     let access = open(&fleet);
     let first = access.server().unwrap();
     let next = fleet.authority.server(&["localhost".to_owned()], NOW).unwrap();
-    std::fs::write(fleet.path("server.pem"), &next.certificate).unwrap();
+    fleet.replace("server.pem", &next.certificate);
     assert!(access.reload(NOW));
     assert!(Arc::ptr_eq(&first, &access.server().unwrap()));
     fleet.write("server", &next);
@@ -270,7 +270,7 @@ fn files_that_are_of_no_use_at_the_start_are_refused() {
     fleet.know("[device.d1]\npassword = 'secret'");
     assert!(opened().unwrap_err().contains("line 2"));
     fleet.know("");
-    std::fs::write(fleet.path("server.key"), fleet.issue("d1").key).unwrap();
+    fleet.replace("server.key", &fleet.issue("d1").key);
     assert!(opened().is_err());
 }
 

@@ -1,9 +1,10 @@
 //! A real broker.
 
 use super::harness::PATIENCE;
+use millstream_services::free_port;
 use std::fs;
 use std::io::Write;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -16,11 +17,6 @@ pub(super) struct Mosquitto {
     child: Child,
     pub(super) port: u16,
     pub(super) dir: TempDir,
-}
-
-/// A port that nobody has now.
-pub(super) fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
 /// Debian has the broker where only root looks.
@@ -57,16 +53,20 @@ impl Mosquitto {
         );
         fs::write(dir.path().join("mosquitto.conf"), config).unwrap();
         let child = spawn(&program, dir.path());
-        let broker = Self { program, child, port, dir };
+        let mut broker = Self { program, child, port, dir };
         broker.ready();
         Some(broker)
     }
 
-    fn ready(&self) {
+    fn ready(&mut self) {
         let began = Instant::now();
         while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
             let log = fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
-            assert!(began.elapsed() < PATIENCE, "mosquitto does not start: {log}");
+            let ended = self.child.try_wait().unwrap();
+            assert!(
+                ended.is_none() && began.elapsed() < PATIENCE,
+                "mosquitto does not start: {ended:?} {log}"
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }

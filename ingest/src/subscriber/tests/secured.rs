@@ -1,10 +1,11 @@
 //! TLS, certificates and passwords, with a real mosquitto.
 
 use super::harness::{Running, VERSIONS, payloads, settings};
-use super::mosquitto::{Mosquitto, free_port};
+use super::mosquitto::Mosquitto;
 use crate::identity::PemError;
 use crate::subscriber::{SubscriberError, SubscriberSettings, TlsError};
 use millstream_model::secret::Secret;
+use millstream_services::free_port;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! Members of a group share out partitions.
 
-use super::{settings_of, unique, within};
+use super::{PATIENCE, settings_of, unique, within};
 use crate::api::{Log, Membership, Share};
 use crate::error::LogError;
 use crate::kafka::membership::group_id;
@@ -9,8 +9,9 @@ use millstream_model::name::{Offset, TopicPartition};
 use millstream_services::services;
 use rdkafka::config::FromClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset as Committed, TopicPartitionList};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 async fn log(settings: KafkaSettings) -> KafkaLog {
     KafkaLog::open(KafkaSettings { partitions: 4, ..settings }).await.unwrap()
@@ -156,16 +157,16 @@ async fn committed(settings: &KafkaSettings, group: &str, topic: &str, next: Off
     wanted.add_partition_range(topic, 0, 3);
     let observe = move || {
         let consumer: BaseConsumer = BaseConsumer::from_config(&config).unwrap();
+        let begin = Instant::now();
         loop {
-            let found = consumer.committed_offsets(wanted.clone(), Duration::from_secs(10)).unwrap();
-            let there = found
-                .elements()
-                .iter()
-                .find(|one| one.offset() == Committed::Offset(next.0))
-                .map(|one| one.partition());
-            if let Some(partition) = there {
-                return partition;
+            let found = consumer.committed_offsets(wanted.clone(), Duration::from_secs(10));
+            let is_there = |one: &TopicPartitionListElem<'_>| one.offset() == Committed::Offset(next.0);
+            let there = found.iter().flat_map(TopicPartitionList::elements).find(is_there);
+            if let Some(there) = there {
+                return there.partition();
             }
+            assert!(begin.elapsed() < PATIENCE, "it is not committed: {found:?}");
+            std::thread::sleep(Duration::from_millis(50));
         }
     };
     tokio::task::spawn_blocking(observe).await.unwrap()

@@ -70,12 +70,25 @@ async fn a_broker_that_is_away_is_said_once_by_each_client_and_not_at_each_failu
     let test = "a_broker_that_is_away_is_said_once_by_each_client_and_not_at_each_failure";
     let Some(own) = Services::own(test, &[Service::Kafka]) else { return };
     let request_timeout = Duration::from_secs(2);
-    let settings = KafkaSettings { request_timeout, partitions: 1, ..KafkaSettings::new(&own.kafka) };
-    let log = KafkaLog::open(settings).await.unwrap();
+    let settings = KafkaSettings { partitions: 1, ..KafkaSettings::new(&own.kafka) };
     let topic: LogTopic = "millstream.away".parse().unwrap();
     let partition = first(&topic);
-    let next = within(log.bounds(&partition)).await.unwrap().next;
-    let reader = log.reader(&partition, next).await.unwrap();
+    let other = KafkaLog::open(settings.clone()).await.unwrap();
+    let next = other.bounds(&partition).await.unwrap().next;
+    // So short a time is for what is to fail below; a Kafka that has just started may take longer, too.
+    let settings = KafkaSettings { request_timeout, client_id: "short".to_owned(), ..settings };
+    let open = async {
+        loop {
+            if let Ok(log) = KafkaLog::open(settings.clone()).await
+                && log.bounds(&partition).await.is_ok()
+                && let Ok(reader) = log.reader(&partition, next).await
+            {
+                return (log, reader);
+            }
+        }
+    };
+    let (log, reader) = within(open).await;
+    drop(other);
     own.kill_9(Service::Kafka);
     for _ in 0..5 {
         let away = within(log.bounds(&partition)).await.unwrap_err();

@@ -8,13 +8,15 @@ use crate::kafka::{KafkaLog, KafkaSettings, Mechanism, Sasl, Tls};
 use millstream_model::fault::Fault;
 use millstream_model::name::{LogTopic, Offset};
 use millstream_model::secret::Secret;
-use millstream_services::services;
+use millstream_services::{free_port, services};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use std::fs::{self, File};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How long Java may take on a busy machine.
+const STARTED_WITHIN: Duration = Duration::from_secs(300);
 
 /// A broker with TLS on two ports: one wants a user, the other a certificate.
 struct Broker {
@@ -78,10 +80,8 @@ impl Broker {
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path();
         certificates(place);
-        let listeners: Vec<_> = (0..4).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let address: Vec<_> = listeners.iter().map(|one| one.local_addr().unwrap().to_string()).collect();
-        drop(listeners);
-        let [users, certificates, inside, controller] = [0, 1, 2, 3].map(|number| address[number].clone());
+        let [users, certificates, inside, controller] =
+            [(); 4].map(|()| format!("127.0.0.1:{}", free_port()));
         let listed = format!("USERS://{users},CERTIFICATES://{certificates},INSIDE://{inside}");
         let security = "org.apache.kafka.common.security";
         let properties = format!(
@@ -125,8 +125,9 @@ impl Broker {
         let log = File::create(place.join("log")).unwrap();
         let process =
             java().arg("kafka.Kafka").arg(&file).stdout(log.try_clone().unwrap()).stderr(log).spawn();
-        let broker = Self { process: process.unwrap(), directory, users, certificates };
-        for _ in 0..600 {
+        let mut broker = Self { process: process.unwrap(), directory, users, certificates };
+        let begin = Instant::now();
+        while begin.elapsed() < STARTED_WITHIN && broker.process.try_wait().unwrap().is_none() {
             if fs::read_to_string(broker.path("log")).unwrap().contains("Kafka Server started") {
                 return broker;
             }

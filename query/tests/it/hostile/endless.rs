@@ -1,6 +1,6 @@
 //! What has no end is stopped by the time.
 
-use super::{End, Ground, SHORT, chain, owned};
+use super::{End, Ground, LONG, SHORT, chain, owned};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_has_no_end_is_stopped() {
@@ -64,7 +64,7 @@ async fn what_has_no_end_is_stopped() {
         "select count(*) from range(0, 9000000000000000000, 2)",
         "select count(*) from generate_series(timestamp '1700-01-01', timestamp '2200-01-01', interval '1 nanosecond')",
     ]);
-    ground.check_all(&too_many, End::Refused).await;
+    Ground::prepare(LONG).await.check_all(&too_many, End::Refused).await;
 }
 
 /// What waits counts as often as it is read, and no limit is wider for it.

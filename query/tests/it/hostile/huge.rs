@@ -5,7 +5,7 @@ use super::{End, Ground, LONG, chain, owned};
 /// With time for all of it: what ends them is their size, or how much work they are.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_needs_far_more_than_there_is_is_stopped_before_it_has_it() {
-    let ground = Ground::prepare(LONG * 4).await.with_room_to_spill().await;
+    let ground = Ground::prepare(LONG).await.with_room_to_spill().await;
     let wide = "(select value, repeat('x', 1000) || value as t from generate_series(1, 40000))";
     let commas = ["repeat(',', 100000)"; 12].join(", ");
     let same = vec!["s"; 900].join(", ");

@@ -47,7 +47,7 @@ async fn patterns_that_never_come_to_an_end_are_stopped() {
         "select device_id similar to 'd%' from telemetry",
         "select regexp_like(temp) from telemetry",
     ]);
-    ground.check_all(&gone, End::Refused).await;
+    Ground::prepare(LONG).await.check_all(&gone, End::Refused).await;
 }
 
 const TEXTS: &str = "(values ('ab12'), ('AB'), (''), (null), ('Ärger 7')) as t (s)";

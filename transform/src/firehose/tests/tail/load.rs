@@ -26,7 +26,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// How long a life may take before it counts as hung.
-const LIFE_WITHIN: Duration = Duration::from_secs(300);
+const LIFE_WITHIN: Duration = Duration::from_secs(900);
 
 /// So many new columns come in one run at most: each is a commit, and makes every row wider.
 const FIELDS_MAX: usize = 24;
