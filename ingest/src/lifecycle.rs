@@ -160,7 +160,8 @@ impl LifecycleWriter {
             if dropped > 0 {
                 warn!(
                     dropped,
-                    "lifecycle events were dropped: more refusals than 600 a minute, or too many waited for the log"
+                    refusals_max = REFUSALS_MAX,
+                    "lifecycle events were dropped: more refusals than may be told a minute, or too many waited for the log"
                 );
             }
         }

@@ -5,9 +5,28 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::OwnedSemaphorePermit;
 
+/// Refusals that are counted from the start, at none: of what was not there before, no monitor sees how it grows.
+const WATCHED: [&str; 8] = [
+    "certificate_expired",
+    "certificate_revoked",
+    "connections_max",
+    "device_revoked",
+    "no_credential",
+    "unknown_certificate",
+    "unknown_user",
+    "wrong_password",
+];
+
 /// What happens at a gateway, counted. Clones count together.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Counters(Arc<Cells>);
+
+impl Default for Counters {
+    fn default() -> Self {
+        let refused = Mutex::new(WATCHED.map(|code| (code, 0)).into());
+        Self(Arc::new(Cells { refused, ..Cells::default() }))
+    }
+}
 
 #[derive(Debug, Default)]
 struct Cells {
@@ -68,7 +87,7 @@ impl Counters {
         }
     }
 
-    /// Clients that were refused so far, by the code of the reason; only codes that occurred.
+    /// Clients that were refused so far, by the code of the reason; only codes that occurred, or that are watched for.
     #[must_use]
     pub fn refusals(&self) -> BTreeMap<&'static str, u64> {
         self.0.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -136,6 +155,8 @@ impl Drop for Taken {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gateway::wire::Refusal;
+    use crate::identity::access::Denial;
     use tokio::sync::Semaphore;
 
     #[tokio::test]
@@ -157,5 +178,25 @@ mod tests {
         drop((connected, taken));
         let expected = Counts { connected: 0, in_flight: 0, in_flight_bytes: 0, ..expected };
         assert_eq!((counters.read(), room.available_permits()), (expected, 10));
+    }
+
+    /// By the very codes that the refusals have.
+    #[test]
+    fn what_is_watched_for_is_there_before_it_happens() {
+        let counters = Counters::default();
+        for refusal in [
+            Refusal::Connections,
+            Denial::NoCredential.into(),
+            Denial::UnknownUser.into(),
+            Denial::WrongPassword.into(),
+            Denial::UnknownCertificate(String::new()).into(),
+            Denial::CertificateRevoked.into(),
+        ] {
+            assert_eq!(counters.refusals().get(refusal.reason()), Some(&0), "{refusal:?}");
+            counters.refuse(refusal.reason());
+            assert_eq!(counters.refusals().get(refusal.reason()), Some(&1));
+        }
+        assert_eq!(counters.refusals().len(), WATCHED.len());
+        assert_eq!(counters.read().refused, 6);
     }
 }

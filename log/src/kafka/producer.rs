@@ -35,6 +35,9 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// From one attempt to make another producer to the next.
 const CONNECT_AGAIN: Duration = Duration::from_secs(2);
 
+/// Every so many of them are said: once a minute.
+const ATTEMPTS_SAID: u32 = 30;
+
 /// What librdkafka's limit on one record allows beside the record itself.
 const FRAMING: usize = 64 * 1024;
 
@@ -274,6 +277,7 @@ impl Shared {
         if let Err(error) = old.flush(DRAIN) {
             tracing::warn!(%error, "a Kafka producer that failed did not give back all it had");
         }
+        let mut failures: u32 = 0;
         while !self.closing.load(Ordering::SeqCst) {
             let (order, gone) = (Arc::clone(&self.order), Arc::clone(&self.gone));
             match connect(&self.settings, Reports { voice: self.voice.for_another(), order, gone }) {
@@ -283,9 +287,19 @@ impl Shared {
                     *turn = Queue::Open;
                     return;
                 }
-                // A file that it needs is just being replaced, perhaps.
                 Err(error) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, "no new Kafka producer");
+                    let error = &error as &dyn std::error::Error;
+                    match failures % ATTEMPTS_SAID {
+                        // A file that it needs is just being replaced, perhaps.
+                        0 if failures == 0 => tracing::warn!(error, "no new Kafka producer yet"),
+                        0 => tracing::error!(
+                            error,
+                            failures,
+                            "no new Kafka producer: nothing is appended until there is one"
+                        ),
+                        _ => {}
+                    }
+                    failures += 1;
                     thread::sleep(CONNECT_AGAIN);
                 }
             }

@@ -7,18 +7,26 @@ use super::definition::Kind::{Count, Instant, Number, Text};
 use super::definition::{Ask, Column, Contents, Definition, column};
 use super::question::Question;
 use super::surroundings::{LOOKS_AT_ONCE, Place, Surroundings, external, problem};
-use arrow::datatypes::Schema;
-use datafusion::catalog::TableProvider;
+use arrow::datatypes::{Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::exec_err;
+use datafusion::datasource::TableType;
 use datafusion::error::Result;
-use futures::future::BoxFuture;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::Expr;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use futures::future::{self, BoxFuture};
 use futures::{FutureExt, StreamExt, stream};
 use millstream_lake::ledger;
 use millstream_model::column::reserved;
 use std::sync::Arc;
 
-const COLUMNS: [Column; 11] = [
+const COLUMNS: [Column; 10] = [
     column("stream", Text, "the stream"),
-    column("device_id", Text, "the device; null where the stream cannot be asked"),
+    column("device_id", Text, "the device"),
     column("first_seen", Instant, "when its first reading came"),
     column("last_seen", Instant, "when its last reading came"),
     column("last_ts", Instant, "its latest event time"),
@@ -43,7 +51,6 @@ const COLUMNS: [Column; 11] = [
         Count,
         "how many of its readings came with a time that is not believed, unreadable or too far off (`_extra` has it), and count by their arrival: of so wrong a clock clock_skew_seconds says nothing; null where the stream names no field for the time",
     ),
-    column("problem", Text, "why the stream cannot be asked: then this is its only row; null if it can"),
 ];
 
 pub(super) const DEFINITION: Definition =
@@ -75,8 +82,15 @@ fn ask(surroundings: &Surroundings) -> BoxFuture<'_, Result<Question>> {
                     question.tables.insert(name, table);
                 }
                 Ok(None) => {}
-                // One stream that cannot be asked must not hide the others.
-                Err(error) => question.parts.push(unasked(&name, &problem(&error))),
+                // Devices that are not there would look like devices that are not: only who leaves this stream out has an answer.
+                Err(error) => {
+                    question.parts.push(unasked(&name));
+                    let problem = format!(
+                        "the devices of stream {name} are not known: {}; leave them out with: where stream <> '{name}'",
+                        problem(&error)
+                    );
+                    question.tables.insert(name, Arc::new(Unasked { problem }));
+                }
             }
         }
         Ok(question)
@@ -105,15 +119,58 @@ async fn of_stream(
     Ok(Some((part(name, counted, time.map(|time| time.field.as_str())), table)))
 }
 
-/// The row of a stream that cannot be asked.
-fn unasked(stream: &str, problem: &str) -> String {
-    let nulls: Vec<String> = COLUMNS
-        .iter()
-        .filter(|column| !["stream", "problem"].contains(&column.name))
-        .map(|Column { name, kind, .. }| format!("arrow_cast(null, '{}') as {name}", kind.arrow()))
-        .collect();
-    let (stream, problem) = (stream.replace('\'', "''"), problem.replace('\'', "''"));
-    format!("select '{stream}' as stream, {}, '{problem}' as problem", nulls.join(", "))
+/// The question about a stream that cannot be asked: it fails, if it is asked.
+fn unasked(stream: &str) -> String {
+    let others: Vec<&str> =
+        COLUMNS.iter().map(|column| column.name).filter(|name| *name != "stream").collect();
+    format!("select '{stream}' as stream, {} from ingestion.{stream}", others.join(", "))
+}
+
+/// Stands for the table of a stream that cannot be asked.
+#[derive(Debug)]
+struct Unasked {
+    problem: String,
+}
+
+#[async_trait]
+impl TableProvider for Unasked {
+    fn schema(&self) -> SchemaRef {
+        DEFINITION.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        _: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _: &[Expr],
+        _: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let refused: Arc<dyn PartitionStream> =
+            Arc::new(Refused { schema: self.schema(), problem: self.problem.clone() });
+        Ok(Arc::new(StreamingTableExec::try_new(self.schema(), vec![refused], projection, [], false, None)?))
+    }
+}
+
+/// No rows, but an error.
+#[derive(Debug)]
+struct Refused {
+    schema: SchemaRef,
+    problem: String,
+}
+
+impl PartitionStream for Refused {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let refused = stream::once(future::ready(exec_err!("{}", self.problem)));
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), refused))
+    }
 }
 
 /// A column in which devices count, and the order in which their readings came.
@@ -164,7 +221,7 @@ fn part(stream: &str, sequence: Option<Sequence<'_>>, time: Option<&str>) -> Str
          count(*) as readings, {missing} as missing, {restarts} as restarts, \
          min(case when _received_at >= now() - interval '1 day' and ts <> _received_at \
              then cast(cast(_received_at as bigint) - cast(ts as bigint) as double) / 1000000 end) as clock_skew_seconds, \
-         {bad_times} as bad_times, arrow_cast(null, 'Utf8') as problem \
+         {bad_times} as bad_times \
          from {source} group by device_id"
     )
 }

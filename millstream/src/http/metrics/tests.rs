@@ -71,7 +71,7 @@ fn observed() -> Observed {
 }
 
 /// Endings that say what a number counts, and those that say its unit, which is always the base one.
-const COUNTED: [&str; 19] = [
+const COUNTED: [&str; 20] = [
     "checkpoints",
     "connections",
     "messages",
@@ -91,6 +91,7 @@ const COUNTED: [&str; 19] = [
     "failures",
     "runs",
     "refusals",
+    "sessions",
 ];
 const UNITS: [&str; 2] = ["seconds", "bytes"];
 /// What is not a number of anything: a state, and facts.

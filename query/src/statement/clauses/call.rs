@@ -71,7 +71,9 @@ impl Clauses<'_> {
             FunctionArguments::None => None,
             FunctionArguments::List(list) => Some(list),
             FunctionArguments::Subquery(_) => {
-                return self.refuse("a query for arguments", place).because("put brackets around it");
+                return self.refuse("a query for arguments", place).because(
+                    "put brackets around it, or for an array of its rows write (select array_agg(x) from …)",
+                );
             }
         };
         match over {
