@@ -39,9 +39,8 @@ pub(crate) fn blank_state(limits: &Limits) -> Result<SessionState, QueryError> {
         .with_default_catalog_and_schema(CATALOG, INGESTION)
         .with_create_default_catalog_and_schema(false)
         .with_information_schema(true);
-    let room = limits.memory_bytes / PARTITION_BYTES_MIN;
-    let parallelism = limits.parallelism.unwrap_or(config.target_partitions().min(room));
-    config = config.with_target_partitions(parallelism.max(1));
+    let parts = limits.parallelism.unwrap_or_else(|| partitions(limits.memory_bytes, cores()));
+    config = config.with_target_partitions(parts.max(1));
     config.options_mut().sql_parser.collect_spans = true;
     let runtime = bounded_runtime(limits).map_err(|error| QueryError::from_datafusion(error, ""))?;
     // Who is asked first, plans.
@@ -61,6 +60,16 @@ pub(crate) fn blank_state(limits: &Limits) -> Result<SessionState, QueryError> {
     Ok(state)
 }
 
+/// How many threads are of use.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+/// In how many parts a query runs.
+fn partitions(memory_bytes: usize, cores: usize) -> usize {
+    cores.min(memory_bytes / PARTITION_BYTES_MIN).max(1)
+}
+
 fn bounded_runtime(limits: &Limits) -> datafusion::error::Result<Arc<RuntimeEnv>> {
     let spill = match &limits.spill_dir {
         Some(directory) => DiskManagerMode::Directories(vec![directory.clone()]),
@@ -74,4 +83,18 @@ fn bounded_runtime(limits: &Limits) -> datafusion::error::Result<Arc<RuntimeEnv>
         .with_disk_manager_builder(disk)
         .with_metadata_cache_limit(FOOTER_CACHE_BYTES)
         .build_arc()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_part_of_a_query_has_memory_to_sort_in() {
+        for (memory_mib, cores, expected) in
+            [(64, 1, 1), (64, 2, 2), (64, 7, 2), (1024, 7, 7), (1024, 64, 32), (4, 7, 1)]
+        {
+            assert_eq!(partitions(memory_mib << 20, cores), expected, "{memory_mib} MiB, {cores} cores");
+        }
+    }
 }

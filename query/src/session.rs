@@ -10,7 +10,7 @@ use crate::limits::{Limits, TimeLimit};
 use crate::pace::{self, Attempts, Current};
 use crate::planning::{Planners, watch};
 use crate::rescue::rescued;
-use crate::runtime::{INGESTION, SYSTEM, blank_state};
+use crate::runtime::{INGESTION, SYSTEM, blank_state, cores};
 use crate::scan;
 use crate::statement::Question;
 use crate::system::{Memory, Surroundings, SystemSchema};
@@ -115,7 +115,7 @@ impl Session {
             time: limits.time,
             scan_bytes: limits.scan_bytes,
             share,
-            planners: Planners::new(partitions),
+            planners: Planners::new(limits.parallelism.unwrap_or_else(cores)),
         })
     }
 

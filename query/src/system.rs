@@ -22,6 +22,7 @@ mod streams;
 mod surroundings;
 mod wanted;
 
+pub(crate) use devices::Unasked;
 pub(crate) use surroundings::{Memory, Surroundings};
 
 use async_trait::async_trait;

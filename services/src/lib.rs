@@ -66,8 +66,8 @@ pub fn services(test: &str) -> Option<&'static Services> {
     outcome.as_ref().available(test)
 }
 
-/// A port of this machine that is free now, and that nobody takes meanwhile: each is given once, and they lie below those that the system gives, and that
-/// `deploy/local/up` takes.
+/// A port of this machine that is free now, and that hardly anybody takes meanwhile: each is given once by a process, and they lie below those that the system gives,
+/// and that `deploy/local/up` takes.
 ///
 /// # Panics
 /// If all of them are taken.

@@ -285,21 +285,27 @@ impl Shared {
                     let mut turn = self.turn();
                     *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
                     *turn = Queue::Open;
+                    if failures > 0 {
+                        tracing::info!(failures, "there is a new Kafka producer");
+                    }
                     return;
                 }
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
-                    match failures % ATTEMPTS_SAID {
-                        // A file that it needs is just being replaced, perhaps.
-                        0 if failures == 0 => tracing::warn!(error, "no new Kafka producer yet"),
-                        0 => tracing::error!(
+                    failures += 1;
+                    // At first a file that it needs is just being replaced, perhaps.
+                    if failures == 1 {
+                        tracing::warn!(
+                            error,
+                            "no new Kafka producer yet: nothing is appended until there is one"
+                        );
+                    } else if failures.is_multiple_of(ATTEMPTS_SAID) {
+                        tracing::error!(
                             error,
                             failures,
                             "no new Kafka producer: nothing is appended until there is one"
-                        ),
-                        _ => {}
+                        );
                     }
-                    failures += 1;
                     thread::sleep(CONNECT_AGAIN);
                 }
             }

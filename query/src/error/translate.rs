@@ -3,6 +3,7 @@
 use super::hints::{misspelt_keyword, unknown_column, unknown_function};
 use super::{Exceeded, Place, QueryError, QueryErrorKind};
 use crate::pace::LARGE_VALUES;
+use crate::system::Unasked;
 use crate::tail::TailFailure;
 use datafusion::arrow::error::ArrowError;
 use datafusion::common::{Diagnostic, SchemaError};
@@ -45,6 +46,9 @@ impl QueryError {
 fn own(error: &DataFusionError) -> Option<QueryError> {
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = next {
+        if let Some(unasked) = error.downcast_ref::<Unasked>() {
+            return Some(unasked.to_query_error());
+        }
         if let Some(failure) = error.downcast_ref::<TailFailure>() {
             return Some(failure.to_query_error());
         }

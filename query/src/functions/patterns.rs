@@ -25,7 +25,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::{BinaryExpr, ColumnarValue, Expr, LogicalPlan, Operator};
+use datafusion::logical_expr::{BinaryExpr, ColumnarValue, Expr, Like, LogicalPlan, Operator};
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 use regex_automata::meta::{BuildError, Regex};
 use regex_automata::nfa::thompson::WhichCaptures;
@@ -37,11 +37,17 @@ const PATTERN_BYTES_MAX: usize = 10 << 20;
 /// Bytes of one that is left to the engine while it optimises: there it may be tried on constants.
 const PATTERN_BYTES_EASY: usize = 64 << 10;
 
+/// Groups of such a one.
+const GROUPS_EASY: usize = 64;
+
 /// Bytes that a search remembers beside its pattern, each way.
 const REMEMBERED_BYTES_MAX: usize = 2 << 20;
 
 /// Bytes of a compiled pattern for each of its states, one way, about: at worst all of them are looked at for each byte of a text.
 const STATE_BYTES: usize = 16;
+
+/// Bytes of a text that are looked at in a step, where nothing is looked for but the next match, or a text. Where all matches are, each search may go to the end of the text.
+const BYTES_A_STEP: usize = 8;
 
 /// Steps that may be taken before the deadline is looked at: a tenth of a second at worst. Most patterns take far fewer than at worst: where they do, more may be taken the next time.
 const STEPS_FIRST: usize = 20_000_000;
@@ -68,7 +74,7 @@ impl OptimizerRule for BoundedPatterns {
             let names = NamePreserver::new(&step);
             step.map_expressions(|expr| {
                 let name = names.save(&expr);
-                let expr = expr.transform_up(|expr| Ok(replaced(expr, |_, _| false)))?;
+                let expr = expr.transform_up(|expr| Ok(replaced(expr, |_, _| false, like::is_easy)))?;
                 Ok(expr.update_data(|expr| name.restore(expr)))
             })
         })
@@ -77,10 +83,14 @@ impl OptimizerRule for BoundedPatterns {
 
 /// The same for what the engine is not to try on constants.
 pub(super) fn replaced_unless_easy(expr: Expr) -> Transformed<Expr> {
-    replaced(expr, is_easy)
+    replaced(expr, is_easy, |like| like::is_easy(like) || !like::is_constant(like))
 }
 
-fn replaced(expr: Expr, is_left: impl Fn(&Expr, Option<&Expr>) -> bool) -> Transformed<Expr> {
+fn replaced(
+    expr: Expr,
+    is_left: impl Fn(&Expr, Option<&Expr>) -> bool,
+    is_left_like: impl Fn(&Like) -> bool,
+) -> Transformed<Expr> {
     match expr {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_match(op) && !is_left(&right, None) => {
             let args = vec![*left, *right];
@@ -89,7 +99,7 @@ fn replaced(expr: Expr, is_left: impl Fn(&Expr, Option<&Expr>) -> bool) -> Trans
                 args,
             )))
         }
-        Expr::Like(like) if like::is_understood(&like) && !like::is_easy(&like.pattern) => {
+        Expr::Like(like) if like::is_understood(&like) && !is_left_like(&like) => {
             let function = matching::function(Some(like::operator(&like)));
             let args = vec![*like.expr, *like.pattern];
             Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(function, args)))
@@ -113,6 +123,10 @@ fn is_match(op: Operator) -> bool {
 /// Whether a pattern is written out, right, and small.
 fn is_easy(pattern: &Expr, flags: Option<&Expr>) -> bool {
     let Some(pattern) = written(pattern) else { return false };
+    // The engine has places for all of them.
+    if pattern.matches('(').count() > GROUPS_EASY {
+        return false;
+    }
     let flags = match flags {
         None => "",
         Some(flags) => match written(flags) {

@@ -6,13 +6,13 @@
 use super::definition::Kind::{Count, Instant, Number, Text};
 use super::definition::{Ask, Column, Contents, Definition, column};
 use super::question::Question;
-use super::surroundings::{LOOKS_AT_ONCE, Place, Surroundings, external, problem};
+use super::surroundings::{LOOKS_AT_ONCE, Place, Surroundings, external};
+use crate::error::QueryError;
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::exec_err;
 use datafusion::datasource::TableType;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
@@ -23,6 +23,7 @@ use futures::{FutureExt, StreamExt, stream};
 use millstream_lake::ledger;
 use millstream_model::column::reserved;
 use std::sync::Arc;
+use thiserror::Error;
 
 const COLUMNS: [Column; 10] = [
     column("stream", Text, "the stream"),
@@ -83,13 +84,10 @@ fn ask(surroundings: &Surroundings) -> BoxFuture<'_, Result<Question>> {
                 }
                 Ok(None) => {}
                 // Devices that are not there would look like devices that are not: only who leaves this stream out has an answer.
-                Err(error) => {
+                Err(problem) => {
                     question.parts.push(unasked(&name));
-                    let problem = format!(
-                        "the devices of stream {name} are not known: {}; leave them out with: where stream <> '{name}'",
-                        problem(&error)
-                    );
-                    question.tables.insert(name, Arc::new(Unasked { problem }));
+                    let unasked = Unasked { stream: name.clone(), problem: Arc::new(problem) };
+                    question.tables.insert(name, Arc::new(unasked));
                 }
             }
         }
@@ -126,10 +124,25 @@ fn unasked(stream: &str) -> String {
     format!("select '{stream}' as stream, {} from ingestion.{stream}", others.join(", "))
 }
 
-/// Stands for the table of a stream that cannot be asked.
-#[derive(Debug)]
-struct Unasked {
-    problem: String,
+/// Stands for the table of a stream that cannot be asked, and is the error of who asks it.
+#[derive(Debug, Clone, Error)]
+#[error("the devices of stream {stream} are not known")]
+pub(crate) struct Unasked {
+    stream: String,
+    #[source]
+    problem: Arc<DataFusionError>,
+}
+
+impl Unasked {
+    /// What is wrong with the stream, and the way round it.
+    pub(crate) fn to_query_error(&self) -> QueryError {
+        let problem = DataFusionError::Shared(Arc::clone(&self.problem));
+        let Self { stream, .. } = self;
+        let hint = format!(
+            "the devices of {stream} are not known now; leave them out with: where stream <> '{stream}'"
+        );
+        QueryError::from_datafusion(problem, "").hint(hint)
+    }
 }
 
 #[async_trait]
@@ -150,7 +163,7 @@ impl TableProvider for Unasked {
         _: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let refused: Arc<dyn PartitionStream> =
-            Arc::new(Refused { schema: self.schema(), problem: self.problem.clone() });
+            Arc::new(Refused { schema: self.schema(), unasked: self.clone() });
         Ok(Arc::new(StreamingTableExec::try_new(self.schema(), vec![refused], projection, [], false, None)?))
     }
 }
@@ -159,7 +172,7 @@ impl TableProvider for Unasked {
 #[derive(Debug)]
 struct Refused {
     schema: SchemaRef,
-    problem: String,
+    unasked: Unasked,
 }
 
 impl PartitionStream for Refused {
@@ -168,7 +181,8 @@ impl PartitionStream for Refused {
     }
 
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let refused = stream::once(future::ready(exec_err!("{}", self.problem)));
+        let unasked = DataFusionError::External(Box::new(self.unasked.clone()));
+        let refused = stream::once(future::ready(Err(unasked)));
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), refused))
     }
 }

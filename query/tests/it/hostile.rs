@@ -29,6 +29,9 @@ const SHORT: Duration = Duration::from_secs(1);
 /// For what is to come to its own end.
 const LONG: Duration = Duration::from_secs(120);
 
+/// How long whatever is over its limit may take to notice.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// Rows that are read of an answer that never ends.
 const ROWS_READ: usize = 1_000_000;
 
@@ -117,7 +120,7 @@ impl Ground {
         // On a thread of the runtime, as in the program: so its stack is as large as there, and a planner that does not come back is noticed.
         let mut task = JoinSet::new();
         task.spawn(async move { ask(&session, &asked).await });
-        let ended = tokio::time::timeout(LONG * 3, task.join_next()).await;
+        let ended = tokio::time::timeout(self.limits.time + PATIENCE, task.join_next()).await;
         let ended = ended.unwrap_or_else(|_| panic!("it does not end: {begin}")).unwrap();
         let ended = ended.unwrap_or_else(|panic| panic!("{panic}: {begin}"));
         let found = match &ended {

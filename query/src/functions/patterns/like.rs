@@ -1,7 +1,7 @@
 //! What `like` asks, as regular expressions: `%` stands for any text, `_` for any character, and a backslash takes the next character as it is.
 
 use super::written;
-use datafusion::logical_expr::{Expr, Like, Operator};
+use datafusion::logical_expr::{Like, Operator};
 use regex_syntax::escape_into;
 
 /// Bytes of a pattern that is left to the engine.
@@ -15,11 +15,48 @@ pub(super) fn is_understood(like: &Like) -> bool {
     matches!(like.escape_char, None | Some('\\'))
 }
 
-/// Whether a pattern is written out, and goes through any text in few states. From such a one the engine also knows which files to leave alone.
-pub(super) fn is_easy(pattern: &Expr) -> bool {
-    let Some(pattern) = written(pattern) else { return false };
+/// Whether a pattern is written out, and the engine goes through any text in few states for it. From such a one the engine also knows which files to leave alone.
+pub(super) fn is_easy(like: &Like) -> bool {
+    let Some(pattern) = written(&like.pattern) else { return false };
     let behind = pattern.split_once('%').map_or("", |(_, behind)| behind);
-    pattern.len() <= PATTERN_BYTES_EASY && behind.matches('_').count() <= ANY_EASY
+    let is_short = pattern.len() <= PATTERN_BYTES_EASY && behind.matches('_').count() <= ANY_EASY;
+    is_short || (!like.case_insensitive && Plain::of(pattern).is_some())
+}
+
+/// Whether the engine could try it on constants while it optimises: neither text nor pattern comes from a table.
+pub(super) fn is_constant(like: &Like) -> bool {
+    like.expr.column_refs().is_empty() && like.pattern.column_refs().is_empty()
+}
+
+/// A pattern that asks for one text alone: as a whole, or where it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Plain<'a> {
+    wanted: &'a str,
+    /// Whether any text may stand before it, and behind it.
+    gaps: (bool, bool),
+}
+
+impl<'a> Plain<'a> {
+    pub(super) fn of(pattern: &'a str) -> Option<Self> {
+        let behind = pattern.trim_start_matches('%');
+        let wanted = behind.trim_end_matches('%');
+        let gaps = (behind.len() < pattern.len(), wanted.len() < behind.len());
+        (!wanted.contains(['%', '_', '\\'])).then_some(Self { wanted, gaps })
+    }
+
+    /// Bytes of the text that is wanted.
+    pub(super) fn len(self) -> usize {
+        self.wanted.len()
+    }
+
+    pub(super) fn matches(self, text: &str) -> bool {
+        match self.gaps {
+            (false, false) => text == self.wanted,
+            (false, true) => text.starts_with(self.wanted),
+            (true, false) => text.ends_with(self.wanted),
+            (true, true) => text.contains(self.wanted),
+        }
+    }
 }
 
 /// The operator that asks the same.
@@ -71,27 +108,48 @@ mod tests {
     use super::*;
     use arrow::array::{BooleanArray, Scalar, StringArray};
     use arrow::compute::kernels::comparison::{ilike, like};
-    use datafusion::prelude::{col, lit};
+    use datafusion::prelude::{Expr, col, lit};
     use proptest::prelude::*;
     use regex_automata::meta::Regex;
 
     proptest! {
         /// Against what the engine finds.
         #[test]
-        fn it_matches_what_the_engine_does(pattern in r"[%_\\aAä.*)\n]{0,8}", text in r"[%_\\aAÄ.*)\n]{0,8}") {
-            let (texts, patterns) = (StringArray::from(vec![text.as_str()]), StringArray::from(vec![pattern.as_str()]));
-            for (flags, engines) in [("s", like(&texts, &Scalar::new(&patterns))), ("si", ilike(&texts, &Scalar::new(&patterns)))] {
+        fn it_matches_what_the_engine_does(
+            pattern in r"[%_\\aAä.*)\n]{0,8}",
+            text in r"[%_\\aAÄ.*)\n]{0,8}",
+        ) {
+            let texts = StringArray::from(vec![text.as_str()]);
+            let patterns = Scalar::new(StringArray::from(vec![pattern.as_str()]));
+            for (flags, engines) in [("s", like(&texts, &patterns)), ("si", ilike(&texts, &patterns))] {
                 let ours = Regex::new(&regular(&pattern, flags)).unwrap().is_match(&text);
                 prop_assert_eq!(BooleanArray::from(vec![ours]), engines.unwrap(), "{} {}", pattern, flags);
             }
         }
+
+        #[test]
+        fn a_plain_pattern_matches_what_the_engine_does(pattern in "%{0,2}[aä]{0,2}%{0,2}", text in "[aä]{0,4}") {
+            let engines = like(&StringArray::from(vec![text.as_str()]), &Scalar::new(StringArray::from(vec![pattern.as_str()])));
+            let ours = Plain::of(&pattern).unwrap().matches(&text);
+            prop_assert_eq!(BooleanArray::from(vec![ours]), engines.unwrap(), "{}", pattern);
+        }
     }
 
     #[test]
-    fn what_goes_through_a_text_in_few_states_is_left_to_the_engine() {
-        let is_left = |pattern: &str| is_easy(&lit(pattern));
+    fn what_is_gone_through_in_few_states_is_left_to_the_engine() {
+        let ask = |pattern: Expr, ignores_case| {
+            Like::new(false, Box::new(col("s")), Box::new(pattern), None, ignores_case)
+        };
+        let is_left = |pattern: &str| is_easy(&ask(lit(pattern), false));
         assert!(is_left("truck_1%") && is_left("plant_a%_temp") && is_left(&"_".repeat(256)));
-        assert!(!is_left("%a_________") && !is_left(&"a".repeat(257)));
-        assert!(!is_easy(&col("pattern")));
+        assert!(is_left(&format!("%{}%", "a".repeat(1000))));
+        assert!(!is_left("%a_________") && !is_left(&"_".repeat(257)));
+        assert!(!is_easy(&ask(lit("a".repeat(257)), true)) && !is_easy(&ask(col("pattern"), false)));
+    }
+
+    #[test]
+    fn a_plain_pattern_has_wildcards_at_its_ends_alone() {
+        assert!(["", "a", "%a", "a%", "%%a%", "%"].iter().all(|pattern| Plain::of(pattern).is_some()));
+        assert!(["a%b", "_", "%_", "\\%"].iter().all(|pattern| Plain::of(pattern).is_none()));
     }
 }

@@ -1,6 +1,7 @@
 //! Whether texts match: `~`, `~*`, `like`, `ilike`, their negations, and `regexp_like`.
 
-use super::{PATTERN_BYTES_MAX, STATE_BYTES, Work, compiled, like, strings, uncompiled, whole};
+use super::like::{self, Plain};
+use super::{BYTES_A_STEP, PATTERN_BYTES_MAX, STATE_BYTES, Work, compiled, strings, uncompiled, whole};
 use arrow::array::{Array, BooleanArray, BooleanBuilder, StringViewArray};
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{ScalarValue, internal_err, plan_err};
@@ -20,7 +21,7 @@ use std::sync::{Arc, LazyLock};
 /// Bytes that the patterns of one call may take with what they remember; then all of them are compiled anew.
 const KEPT_BYTES_MAX: usize = 16 << 20;
 
-/// What it takes to compile a pattern, as steps.
+/// What it takes to compile a pattern, as steps, beside one for each of its bytes.
 const STEPS_COMPILING: usize = 100_000;
 
 const FUNCTION: &str = "regexp_like";
@@ -49,10 +50,10 @@ struct Matching {
 impl Matching {
     fn new(operator: Option<Operator>) -> Self {
         let name = match operator {
-            Some(Operator::LikeMatch) => "like".to_owned(),
-            Some(Operator::NotLikeMatch) => "not like".to_owned(),
-            Some(Operator::ILikeMatch) => "ilike".to_owned(),
-            Some(Operator::NotILikeMatch) => "not ilike".to_owned(),
+            Some(Operator::LikeMatch) => "LIKE".to_owned(),
+            Some(Operator::NotLikeMatch) => "NOT LIKE".to_owned(),
+            Some(Operator::ILikeMatch) => "ILIKE".to_owned(),
+            Some(Operator::NotILikeMatch) => "NOT ILIKE".to_owned(),
             Some(operator) => operator.to_string(),
             None => FUNCTION.to_owned(),
         };
@@ -62,6 +63,19 @@ impl Matching {
     fn is_negated(&self) -> bool {
         use Operator::{NotILikeMatch, NotLikeMatch, RegexNotIMatch, RegexNotMatch};
         matches!(self.operator, Some(RegexNotMatch | RegexNotIMatch | NotLikeMatch | NotILikeMatch))
+    }
+
+    /// One that needs no regular expression.
+    fn plain<'a>(&self, pattern: &'a str) -> Option<Plain<'a>> {
+        match self.operator {
+            Some(Operator::LikeMatch | Operator::NotLikeMatch) => Plain::of(pattern),
+            _ => None,
+        }
+    }
+
+    fn plainly(&self, plain: Plain<'_>, text: &str, work: &mut Work<'_>) -> Result<bool> {
+        work.begin((text.len() + plain.len()) / BYTES_A_STEP + 1)?;
+        Ok(plain.matches(text) != self.is_negated())
     }
 
     /// A pattern as the regular expression that it means, with its flags in it.
@@ -157,6 +171,12 @@ impl Matching {
         work: Work<'_>,
     ) -> Result<BooleanArray> {
         let Some(pattern) = pattern else { return Ok(BooleanArray::new_null(texts.len())) };
+        if let Some(plain) = self.plain(pattern) {
+            return in_turns(texts.len(), work, |row, work| {
+                let text = texts.is_valid(row).then(|| texts.value(row));
+                text.map(|text| self.plainly(plain, text, work)).transpose()
+            });
+        }
         let pattern = self.whole(pattern, flags);
         let mut held = Held::new(&self.name, &pattern)?;
         in_turns(texts.len(), work, |row, work| {
@@ -185,11 +205,16 @@ impl Matching {
                 Some(flags) if flags.is_valid(row) => flags.value(row),
                 _ => "",
             };
+            let (text, pattern) = (texts.value(row), patterns.value(row));
+            if let Some(plain) = self.plain(pattern) {
+                return self.plainly(plain, text, work).map(Some);
+            }
             check_flags(flags)?;
-            let held = kept.held(&self.name, self.whole(patterns.value(row), flags))?;
-            work.begin(held.steps(texts.value(row)) + STEPS_COMPILING)?;
+            let (held, compiled) = kept.held(&self.name, self.whole(pattern, flags))?;
+            work.steps = work.steps.saturating_add(compiled);
+            work.begin(held.steps(text))?;
             let before = held.remembers();
-            let found = held.matches(texts.value(row));
+            let found = held.matches(text);
             let grown = held.remembers().saturating_sub(before);
             kept.bytes += grown;
             Ok(Some(found != self.is_negated()))
@@ -262,17 +287,19 @@ struct Kept {
 }
 
 impl Kept {
-    fn held(&mut self, name: &str, pattern: String) -> Result<&mut Held> {
+    /// The pattern, and how many steps it took to compile it now.
+    fn held(&mut self, name: &str, pattern: String) -> Result<(&mut Held, usize)> {
         if self.bytes > KEPT_BYTES_MAX {
             self.by_pattern.clear();
             self.bytes = 0;
         }
         Ok(match self.by_pattern.entry(pattern) {
-            Entry::Occupied(held) => held.into_mut(),
+            Entry::Occupied(held) => (held.into_mut(), 0),
             Entry::Vacant(free) => {
                 let held = Held::new(name, free.key())?;
                 self.bytes += held.bytes + held.remembers();
-                free.insert(held)
+                let steps = held.bytes + STEPS_COMPILING;
+                (free.insert(held), steps)
             }
         })
     }

@@ -1,7 +1,9 @@
 //! The functions that find what matches, `regexp_count`, `regexp_instr`, `regexp_match` and `regexp_replace`: the engine's own, given a few rows at a time.
 
 use super::super::sliced;
-use super::{PATTERN_BYTES_MAX, REMEMBERED_BYTES_MAX, STATE_BYTES, Work, strings, too_large, whole};
+use super::{
+    BYTES_A_STEP, PATTERN_BYTES_MAX, REMEMBERED_BYTES_MAX, STATE_BYTES, Work, strings, too_large, whole,
+};
 use arrow::array::{Array, UInt32Array};
 use arrow::compute::{concat, take};
 use arrow::datatypes::{DataType, FieldRef};
@@ -12,6 +14,7 @@ use datafusion::logical_expr::{
     Signature,
 };
 use regex_automata::nfa::thompson::NFA;
+use regex_syntax::hir::{Hir, Properties};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -28,9 +31,6 @@ const PLACE_BYTES: usize = 16;
 
 /// How many of them are copied in the time of a step.
 const PLACES_A_STEP: usize = 8;
-
-/// Bytes of a text that are looked at in a step, where nothing is looked for but the next match. Where all of them are, each search may go to the end of the text.
-const BYTES_A_STEP: usize = 8;
 
 /// The function with limits; one that is none of these as it is.
 pub(in super::super) fn searching(inner: Arc<ScalarUDF>) -> Arc<ScalarUDF> {
@@ -224,7 +224,7 @@ struct Weight {
     bytes: usize,
     /// That a search takes at worst for each byte of a text.
     steps: usize,
-    /// Bytes that it matches at most.
+    /// Bytes that it matches at most; `None` where a search that has found a match may yet look on to the end of the text.
     longest: Option<usize>,
 }
 
@@ -242,7 +242,11 @@ impl Weight {
         if places > PLACES_MAX {
             return Err(too_many_groups(name));
         }
-        let longest = regex_syntax::parse(pattern).ok().and_then(|parsed| parsed.properties().maximum_len());
+        let parsed = regex_syntax::parse(pattern).ok();
+        let properties = parsed.as_ref().map(Hir::properties);
+        // Among characters beyond ASCII the quick way of searching ends at each of these.
+        let properties = properties.filter(|properties| !properties.look_set().contains_word_unicode());
+        let longest = properties.and_then(Properties::maximum_len);
         Ok(Self {
             bytes: compiled.memory_usage() * 2 + places * PLACE_BYTES + REMEMBERED_BYTES_MAX * 2,
             steps: compiled.memory_usage() / STATE_BYTES + places / PLACES_A_STEP + 1,

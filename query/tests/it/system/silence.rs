@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use millstream_log::{Bounds, LogError, LogReader, Membership, Pending};
 use millstream_model::name::{Offset, TopicPartition};
 use millstream_model::record::Record;
-use millstream_query::Definitions;
+use millstream_query::{Definitions, QueryErrorKind};
 use std::future::pending;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -149,9 +149,11 @@ async fn a_stream_that_cannot_be_asked_is_an_error_for_who_asks_it_and_does_not_
         "select * from system.devices where last_seen < now() - interval '1 hour'",
         "select sum(readings) from system.devices where stream in ('a', 'plant')",
     ] {
-        let error = session.query(sql).await.unwrap().collect().await.unwrap_err().to_string();
-        assert!(error.contains(why), "{sql}: {error}");
-        assert!(error.contains("leave them out with: where stream <> 'a'"), "{sql}: {error}");
+        let error = session.query(sql).await.unwrap().collect().await.unwrap_err();
+        assert_eq!(error.kind(), QueryErrorKind::Storage, "as of who asks the stream itself: {error:?}");
+        assert!(error.to_string().contains(why), "{sql}: {error}");
+        let way_out = "leave them out with: where stream <> 'a'";
+        assert!(error.hints().iter().any(|hint| hint.contains(way_out)), "{sql}: {error:?}");
     }
     check(
         &session,
