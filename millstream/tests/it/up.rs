@@ -14,7 +14,18 @@ fn without_any_configuration_a_first_message_is_a_row() {
     let up = home.up();
     let publish = |topic: &str, payload: &str| {
         run(
-            Command::new(&mosquitto_pub).args(["-p", &up.port(), "-t", topic, "-m", payload, "-i", "laptop"]),
+            Command::new(&mosquitto_pub).args([
+                "-q",
+                "1",
+                "-p",
+                &up.port(),
+                "-t",
+                topic,
+                "-m",
+                payload,
+                "-i",
+                "laptop",
+            ]),
             b"",
         )
         .good();
