@@ -349,7 +349,7 @@ async fn the_only_member_of_a_group_has_all_partitions(subject: &dyn Subject) {
         while next > Offset::ZERO && share.partitions != partitions {
             drop(share);
             let dealt = timeout(DEALT_WITHIN, membership.next()).await;
-            share = dealt.unwrap_or_else(|_| panic!("nobody else has any of {partitions:?}")).unwrap();
+            share = dealt.unwrap_or_else(|_| panic!("not all of {partitions:?} were dealt in time")).unwrap();
         }
         assert_eq!(share.partitions, partitions);
         membership.committed(&partitions[0], next);
