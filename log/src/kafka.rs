@@ -136,8 +136,8 @@ impl KafkaLog {
             if let Some(hopeless) = attempt.hopeless() {
                 return Err(hopeless);
             }
-            let client = self.0.producer.client();
-            let cluster = tokio::task::spawn_blocking(move || client.client().fetch_cluster_id(LOOK)).await;
+            let producer = Arc::clone(&self.0.producer);
+            let cluster = tokio::task::spawn_blocking(move || producer.cluster(LOOK)).await;
             if let Ok(Some(cluster)) = cluster {
                 tracing::info!(brokers = self.0.settings.brokers, cluster, "the log is on Kafka");
                 return Ok(());

@@ -166,6 +166,24 @@ impl Producer {
         self.shared.current()
     }
 
+    /// The id of the cluster, if a broker tells it within about twice the patience.
+    ///
+    /// A client asks who is in the cluster when it has connected. If it hears then that nobody is, as from an only broker that is just coming back, it does not ask
+    /// again for minutes. A question by a topic's name is always put; but a client whose only broker is missing in the answer may never find one (see
+    /// [`Voice::is_stranded`]), so it is replaced at once.
+    pub(crate) fn cluster(&self, patience: Duration) -> Option<String> {
+        let client = self.client();
+        if let Some(cluster) = client.client().fetch_cluster_id(patience) {
+            return Some(cluster);
+        }
+        let named = LogTopic::notices();
+        let known = client.client().fetch_metadata(Some(named.as_str()), patience);
+        if known.is_ok_and(|known| known.brokers().is_empty()) {
+            client.context().voice.strand();
+        }
+        None
+    }
+
     /// Whether records could not be sent to a topic because it is not there any more. Says so once.
     pub(crate) fn is_gone(&self, topic: &LogTopic) -> bool {
         self.shared.gone.lock().unwrap_or_else(PoisonError::into_inner).remove(topic)
@@ -268,11 +286,14 @@ impl Shared {
 
     /// Fails all that the old producer still has before a new one takes anything: so nothing overtakes it.
     fn replace(&self, old: &BaseProducer<Reports>) {
-        tracing::warn!(
-            records = old.in_flight_count(),
-            "what a Kafka producer had not confirmed is given up; devices send it again"
-        );
         *self.turn() = Queue::Shut;
+        let records = old.in_flight_count();
+        if records > 0 {
+            tracing::warn!(
+                records,
+                "what a Kafka producer had not confirmed is given up; devices send it again"
+            );
+        }
         old.purge(PurgeConfig::default().queue().inflight());
         if let Err(error) = old.flush(DRAIN) {
             tracing::warn!(%error, "a Kafka producer that failed did not give back all it had");

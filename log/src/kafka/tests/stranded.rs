@@ -13,7 +13,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
@@ -33,21 +33,23 @@ const LOOK: Duration = Duration::from_millis(20);
 struct Cluster {
     port: u16,
     empty: Arc<AtomicBool>,
+    /// How often it said that it is empty.
+    said: Arc<AtomicUsize>,
 }
 
 impl Cluster {
     fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let empty = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&empty);
+        let (empty, said) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (told, counted) = (Arc::clone(&empty), Arc::clone(&said));
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let told = Arc::clone(&told);
-                thread::spawn(move || answer(&stream.unwrap(), port, &told));
+                let (told, counted) = (Arc::clone(&told), Arc::clone(&counted));
+                thread::spawn(move || answer(&stream.unwrap(), port, &told, &counted));
             }
         });
-        Self { port, empty }
+        Self { port, empty, said }
     }
 
     fn says_it_is_empty(&self, empty: bool) {
@@ -60,7 +62,7 @@ impl Cluster {
 }
 
 /// Answers requests until the connection ends.
-fn answer(mut stream: &TcpStream, port: u16, empty: &AtomicBool) -> io::Result<()> {
+fn answer(mut stream: &TcpStream, port: u16, empty: &AtomicBool, said: &AtomicUsize) -> io::Result<()> {
     loop {
         let mut length = [0; 4];
         stream.read_exact(&mut length)?;
@@ -76,7 +78,14 @@ fn answer(mut stream: &TcpStream, port: u16, empty: &AtomicBool) -> io::Result<(
                     [key, version.min(0), version].iter().for_each(|part| body.extend(part.to_be_bytes()));
                 }
             }
-            (3, 4) => metadata(&mut body, port, empty.load(Ordering::SeqCst)),
+            (3, 4) => {
+                // Behind the client's name: how many topics it asks for.
+                let asked = &request[10 + usize::try_from(short(&request[8..10])).unwrap()..];
+                let of_a_topic = asked[..4] != [0; 4];
+                let is_empty = empty.load(Ordering::SeqCst);
+                metadata(&mut body, port, is_empty, of_a_topic);
+                said.fetch_add(usize::from(is_empty), Ordering::SeqCst);
+            }
             (22, 0) => {
                 body.extend([0; 6]);
                 body.extend(7_i64.to_be_bytes());
@@ -93,7 +102,7 @@ fn short(bytes: &[u8]) -> i16 {
     i16::from_be_bytes(bytes.try_into().unwrap())
 }
 
-fn metadata(body: &mut Vec<u8>, port: u16, empty: bool) {
+fn metadata(body: &mut Vec<u8>, port: u16, empty: bool, of_a_topic: bool) {
     let string = |body: &mut Vec<u8>, text: &str| {
         body.extend(i16::try_from(text.len()).unwrap().to_be_bytes());
         body.extend(text.as_bytes());
@@ -109,7 +118,10 @@ fn metadata(body: &mut Vec<u8>, port: u16, empty: bool) {
         body.extend((-1_i16).to_be_bytes());
     }
     string(body, "cluster");
-    ints(body, &[if empty { -1 } else { 1 }, 1]);
+    ints(body, &[if empty { -1 } else { 1 }, of_a_topic.into()]);
+    if !of_a_topic {
+        return;
+    }
     body.extend([0; 2]);
     string(body, TOPIC);
     body.extend([0]);
@@ -174,6 +186,28 @@ async fn a_cluster_that_for_a_moment_has_no_broker_is_found_again() {
     cluster.says_it_is_empty(false);
     for log in &logs {
         within(async { while log.existing(&topic).await.is_err() {} }).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_log_is_opened_where_the_cluster_has_no_broker_at_first() {
+    let cluster = Cluster::start();
+    cluster.says_it_is_empty(true);
+    let mut opening = JoinSet::new();
+    for _ in 0..CLIENTS {
+        opening.spawn(KafkaLog::open(KafkaSettings { request_timeout: PATIENCE, ..cluster.settings() }));
+    }
+    within(async {
+        while cluster.said.load(Ordering::SeqCst) < CLIENTS {
+            tokio::time::sleep(LOOK).await;
+        }
+    })
+    .await;
+    cluster.says_it_is_empty(false);
+    let topic: LogTopic = TOPIC.parse().unwrap();
+    while let Some(opened) = within(opening.join_next()).await {
+        let log = opened.unwrap().unwrap();
+        assert_eq!(log.existing(&topic).await.unwrap().unwrap().len(), 1);
     }
 }
 
