@@ -173,12 +173,16 @@ impl KafkaLog {
             return Err(attempt.answered(RDKafkaErrorCode::UnknownPartition));
         }
         let begin = Instant::now();
+        let mut looked_empty = false;
         loop {
             let (client, timeout) = (self.0.producer.client(), self.0.settings.request_timeout);
             let (name, number) = (partition.topic.clone(), partition.partition.0);
             let ask = move || client.client().fetch_watermarks(name.as_str(), number, timeout);
             let asked = tokio::task::spawn_blocking(ask).await;
             match asked.map_err(|error| LogError::Unknown { detail: error.to_string() })? {
+                // Librdkafka puts two questions. Where one fails and the other does not, it may forget the failure and say that the partition is empty
+                // (`rd_kafka_query_watermark_offsets`), as if all of it had been trimmed. That happens while a broker is just taking it over.
+                Ok((first, next)) if first == next && !looked_empty => looked_empty = true,
                 Ok((first, next)) => return Ok(Bounds { first: Offset(first), next: Offset(next) }),
                 Err(error) if begin.elapsed() < SETTLE && is_moving(&error) => {
                     tokio::time::sleep(LOOK).await;

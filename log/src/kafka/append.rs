@@ -3,7 +3,6 @@
 use crate::error::LogError;
 use millstream_model::name::LogTopic;
 use millstream_model::record::Position;
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -37,7 +36,6 @@ pub(crate) struct Ticket {
     pub(crate) append: Arc<Append>,
     /// Which of the append's records.
     pub(crate) place: usize,
-    pub(crate) partition: i32,
 }
 
 impl Append {
@@ -97,18 +95,16 @@ impl Outcome {
     }
 }
 
-/// Sees to it that nothing is confirmed that overtook what failed: who hears of a failure sends it all again, in its order.
+/// Sees to it that nothing is confirmed that stands twice, or overtook what failed: who hears of a failure sends it again, in its order.
 ///
-/// Librdkafka keeps the order of what it delivers, but where it gives a record up, it goes on with the next one.
+/// Where librdkafka gives a record up, it begins a new epoch, and what may be on a broker already is sent in it once more: the brokers cannot know that for a double
+/// (KIP-98 compares sequence numbers within an epoch). It does so on all partitions. So a failure leaves every append in doubt, of any topic, that was on its way when it was heard of.
 #[derive(Debug, Default)]
 pub(crate) struct Order {
     submitted: AtomicU64,
-    failed: Mutex<Failed>,
+    /// The first append that no failure leaves in doubt.
+    sure: AtomicU64,
 }
-
-/// For each partition on which an append failed, the number that the next append was to have then. Forgotten once an append is confirmed that was submitted later:
-/// the partition's records are settled in their order, so that nothing from before the failure is left.
-type Failed = BTreeMap<LogTopic, BTreeMap<i32, u64>>;
 
 impl Order {
     /// The number of the next append.
@@ -116,40 +112,19 @@ impl Order {
         self.submitted.fetch_add(1, Ordering::SeqCst)
     }
 
-    /// Takes the outcome of one record.
+    /// Takes the outcome of one record. Librdkafka tells of a record that was too late before it begins the new epoch, and of one that was refused right behind:
+    /// before it can hear that anything which it sends again is confirmed.
     pub(crate) fn settle(&self, ticket: &Ticket, outcome: Result<Position, LogError>) {
-        let Ticket { append, place, partition } = ticket;
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        let outcome = match outcome {
-            Err(failure) => {
-                let next = self.submitted.load(Ordering::SeqCst);
-                failed.entry(append.topic.clone()).or_default().insert(*partition, next);
-                Err(failure)
-            }
-            Ok(_) if has_overtaken(&mut failed, append, *partition) => {
-                let detail =
-                    "an append before it failed; both are to be sent again, in their order".to_owned();
-                Err(LogError::Unknown { detail })
-            }
-            Ok(position) => Ok(position),
+        let Ticket { append, place } = ticket;
+        if outcome.is_err() {
+            self.sure.fetch_max(self.submitted.load(Ordering::SeqCst), Ordering::SeqCst);
+        }
+        let is_sure = append.number >= self.sure.load(Ordering::SeqCst);
+        let doubt = || LogError::Unknown {
+            detail: "an append beside it failed; both are to be sent again, in their order".to_owned(),
         };
-        drop(failed);
-        append.settle(*place, outcome);
+        append.settle(*place, outcome.and_then(|position| is_sure.then_some(position).ok_or_else(doubt)));
     }
-}
-
-/// Whether an append that is confirmed was submitted before somebody could hear of a failure before it.
-fn has_overtaken(failed: &mut Failed, append: &Append, partition: i32) -> bool {
-    let Some(partitions) = failed.get_mut(&append.topic) else { return false };
-    let Some(next) = partitions.get(&partition) else { return false };
-    if append.number < *next {
-        return true;
-    }
-    partitions.remove(&partition);
-    if partitions.is_empty() {
-        failed.remove(&append.topic);
-    }
-    false
 }
 
 #[cfg(test)]
@@ -163,52 +138,48 @@ mod tests {
         Position { partition: Partition(partition), offset: Offset(offset) }
     }
 
-    async fn submit(order: &Order, partitions: &[i32]) -> (Vec<Ticket>, Pending) {
+    async fn submit(order: &Order, records: usize) -> (Vec<Ticket>, Pending) {
         let (answer, pending) = Pending::new();
         let room = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
         let topic: LogTopic = "millstream.t".parse().unwrap();
-        let append = Append::new(topic, order.next(), partitions.len(), answer, room);
-        let ticket = |(place, partition): (usize, &i32)| Ticket {
-            append: Arc::clone(&append),
-            place,
-            partition: *partition,
-        };
-        (partitions.iter().enumerate().map(ticket).collect(), pending)
+        let append = Append::new(topic, order.next(), records, answer, room);
+        ((0..records).map(|place| Ticket { append: Arc::clone(&append), place }).collect(), pending)
     }
 
     #[tokio::test]
     async fn records_that_are_confirmed_in_any_order_are_answered_in_theirs() {
         let order = Order::default();
-        let (tickets, pending) = submit(&order, &[1, 0, 1]).await;
-        for (place, offset) in [(2, 8), (0, 7), (1, 0)] {
-            order.settle(&tickets[place], Ok(position(tickets[place].partition, offset)));
+        let (tickets, pending) = submit(&order, 3).await;
+        for (place, partition, offset) in [(2, 1, 8), (0, 1, 7), (1, 0, 0)] {
+            order.settle(&tickets[place], Ok(position(partition, offset)));
         }
         assert_eq!(pending.await.unwrap(), [position(1, 7), position(0, 0), position(1, 8)]);
     }
 
     #[tokio::test]
-    async fn what_overtook_a_failed_append_is_not_confirmed() {
+    async fn what_was_on_its_way_when_another_append_failed_is_not_confirmed() {
         let order = Order::default();
-        let (first, failed) = submit(&order, &[0]).await;
-        let (second, behind) = submit(&order, &[0]).await;
-        let (third, elsewhere) = submit(&order, &[1]).await;
+        let (before, confirmed) = submit(&order, 1).await;
+        let (first, failed) = submit(&order, 1).await;
+        let (second, behind) = submit(&order, 1).await;
+        let (third, elsewhere) = submit(&order, 1).await;
+        order.settle(&before[0], Ok(position(1, 0)));
         order.settle(&first[0], Err(LogError::Closed));
-        let (fourth, later) = submit(&order, &[0]).await;
+        let (fourth, later) = submit(&order, 1).await;
         order.settle(&second[0], Ok(position(0, 0)));
-        order.settle(&third[0], Ok(position(1, 0)));
-        assert_eq!(order.failed.lock().unwrap().len(), 1);
+        order.settle(&third[0], Ok(position(1, 1)));
         order.settle(&fourth[0], Ok(position(0, 1)));
+        assert_eq!(confirmed.await.unwrap(), [position(1, 0)]);
         assert!(matches!(failed.await, Err(LogError::Closed)));
         assert!(matches!(behind.await, Err(LogError::Unknown { .. })));
-        assert_eq!(elsewhere.await.unwrap(), [position(1, 0)]);
+        assert!(matches!(elsewhere.await, Err(LogError::Unknown { .. })), "it may stand there twice");
         assert_eq!(later.await.unwrap(), [position(0, 1)]);
-        assert_eq!(*order.failed.lock().unwrap(), Failed::new(), "a failure that is over costs nothing");
     }
 
     #[tokio::test]
     async fn an_append_that_was_given_up_half_way_is_answered_when_its_first_half_is() {
         let order = Order::default();
-        let (tickets, mut pending) = submit(&order, &[0, 0, 0]).await;
+        let (tickets, mut pending) = submit(&order, 3).await;
         tickets[0].append.give_up(1);
         assert!(futures_like(&mut pending).is_none());
         order.settle(&tickets[0], Ok(position(0, 0)));

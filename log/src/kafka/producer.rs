@@ -8,7 +8,7 @@ use crate::error::LogError;
 use crate::kafka::append::{Append, Order, Ticket};
 use crate::kafka::context::Voice;
 use crate::kafka::failure::Attempt;
-use crate::kafka::settings::{KafkaSettings, millis};
+use crate::kafka::settings::{IN_FLIGHT, KafkaSettings, millis};
 use millstream_model::name::{LogTopic, Offset, Partition};
 use millstream_model::record::{Position, Record};
 use rdkafka::ClientContext;
@@ -49,11 +49,12 @@ const MESSAGE_MAX_LEAST: usize = 1_000_000;
 pub(crate) struct Reports {
     voice: Voice,
     order: Arc<Order>,
-    gone: Gone,
+    stale: Stale,
 }
 
-/// Topics that the brokers did not know when records were sent there: somebody deleted them. Written by the thread, emptied by who looks them up again.
-type Gone = Arc<Mutex<BTreeSet<LogTopic>>>;
+/// Topics that were not what they were taken for when records were sent there: somebody deleted them, or has them take less. Written by the thread, emptied by who looks
+/// them up again.
+type Stale = Arc<Mutex<BTreeSet<LogTopic>>>;
 
 impl ClientContext for Reports {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
@@ -78,10 +79,11 @@ impl ProducerContext for Reports {
         if let Some(
             RDKafkaErrorCode::UnknownTopic
             | RDKafkaErrorCode::UnknownTopicOrPartition
-            | RDKafkaErrorCode::UnknownPartition,
+            | RDKafkaErrorCode::UnknownPartition
+            | RDKafkaErrorCode::MessageSizeTooLarge,
         ) = code
         {
-            self.gone.lock().unwrap_or_else(PoisonError::into_inner).insert(ticket.append.topic.clone());
+            self.stale.lock().unwrap_or_else(PoisonError::into_inner).insert(ticket.append.topic.clone());
         }
         let outcome = match result {
             Ok(message) if message.offset() >= 0 => {
@@ -120,7 +122,7 @@ struct Shared {
     settings: Arc<KafkaSettings>,
     voice: Voice,
     order: Arc<Order>,
-    gone: Gone,
+    stale: Stale,
     /// Held while an append is numbered and queued, which never waits: so that the numbers are the order of the queue.
     turn: Mutex<Queue>,
     /// Replaced by the thread only.
@@ -139,15 +141,15 @@ impl Producer {
     pub(crate) fn open(settings: Arc<KafkaSettings>) -> Result<Self, LogError> {
         let voice = Voice::new("producer", &settings);
         let order = Arc::new(Order::default());
-        let gone = Gone::default();
-        let reports = Reports { voice: voice.clone(), order: Arc::clone(&order), gone: Arc::clone(&gone) };
+        let stale = Stale::default();
+        let reports = Reports { voice: voice.clone(), order: Arc::clone(&order), stale: Arc::clone(&stale) };
         let current = RwLock::new(Arc::new(connect(&settings, reports)?));
         let closing = AtomicBool::new(false);
         let shared = Arc::new(Shared {
             settings,
             voice,
             order,
-            gone,
+            stale,
             turn: Mutex::new(Queue::Open),
             current,
             closing,
@@ -184,9 +186,9 @@ impl Producer {
         None
     }
 
-    /// Whether records could not be sent to a topic because it is not there any more. Says so once.
-    pub(crate) fn is_gone(&self, topic: &LogTopic) -> bool {
-        self.shared.gone.lock().unwrap_or_else(PoisonError::into_inner).remove(topic)
+    /// Whether records could not be sent to a topic because it is not there any more, or takes less. Says so once.
+    pub(crate) fn is_stale(&self, topic: &LogTopic) -> bool {
+        self.shared.stale.lock().unwrap_or_else(PoisonError::into_inner).remove(topic)
     }
 
     /// Has the client be taken for stranded.
@@ -220,7 +222,7 @@ impl Producer {
         let append = Append::new(topic.clone(), self.shared.order.next(), records.len(), answer, room);
         let producer = self.shared.current();
         for (place, (partition, record)) in records.iter().enumerate() {
-            let ticket = Box::new(Ticket { append: Arc::clone(&append), place, partition: *partition });
+            let ticket = Box::new(Ticket { append: Arc::clone(&append), place });
             let queued = BaseRecord::with_opaque_to(topic.as_str(), ticket)
                 .partition(*partition)
                 .key(&record.key[..])
@@ -300,8 +302,8 @@ impl Shared {
         }
         let mut failures: u32 = 0;
         while !self.closing.load(Ordering::SeqCst) {
-            let (order, gone) = (Arc::clone(&self.order), Arc::clone(&self.gone));
-            match connect(&self.settings, Reports { voice: self.voice.for_another(), order, gone }) {
+            let (order, stale) = (Arc::clone(&self.order), Arc::clone(&self.stale));
+            match connect(&self.settings, Reports { voice: self.voice.for_another(), order, stale }) {
                 Ok(new) => {
                     let mut turn = self.turn();
                     *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
@@ -339,6 +341,9 @@ fn connect(settings: &KafkaSettings, reports: Reports) -> Result<BaseProducer<Re
     let timeout = millis(settings.append_timeout);
     let config = settings.client(&[
         ("enable.idempotence", "true"),
+        // Where several requests are on their way and the first one fails, librdkafka begins a new epoch for those behind it, and the first one may come to stand twice
+        // though it is confirmed (its issue 4953).
+        (IN_FLIGHT, "1"),
         ("acks", "all"),
         ("compression.codec", "zstd"),
         ("linger.ms", "5"),

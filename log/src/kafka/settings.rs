@@ -75,8 +75,11 @@ pub enum Mechanism {
     ScramSha512,
 }
 
+/// How many requests a client may have under way to one broker.
+pub(crate) const IN_FLIGHT: &str = "max.in.flight.requests.per.connection";
+
 /// Properties on which the log's promises stand, each with what stands on it.
-const KEPT: [(&str, &str); 17] = [
+const KEPT: [(&str, &str); 19] = [
     ("bootstrap.servers", "give it as `brokers`"),
     ("metadata.broker.list", "give it as `brokers`"),
     ("client.id", "give it as `client_id`"),
@@ -85,6 +88,8 @@ const KEPT: [(&str, &str); 17] = [
     ("request.required.acks", "what is acknowledged must be on all replicas in sync"),
     ("delivery.report.only.error", "an append is answered when its delivery is reported"),
     ("enable.idempotence", "without it a retry doubles records or changes their order"),
+    (IN_FLIGHT, "with more than one, what is acknowledged may be doubled when a broker fails"),
+    ("max.in.flight", "with more than one, what is acknowledged may be doubled when a broker fails"),
     ("partitioner", "a device's partition is chosen by the log"),
     ("queue.buffering.max.messages", "the queue is bounded by bytes, in front of librdkafka"),
     ("queue.buffering.max.kbytes", "the queue is bounded by bytes, in front of librdkafka"),
@@ -97,13 +102,12 @@ const KEPT: [(&str, &str); 17] = [
 ];
 
 /// Other names of properties that are set here. Librdkafka takes both, and which one wins is chance.
-const ALIASES: [(&str, &str); 6] = [
+const ALIASES: [(&str, &str); 5] = [
     ("queue.buffering.max.ms", "linger.ms"),
     ("delivery.timeout.ms", "message.timeout.ms"),
     ("compression.type", "compression.codec"),
     ("max.partition.fetch.bytes", "fetch.message.max.bytes"),
     ("sasl.mechanism", "sasl.mechanisms"),
-    ("max.in.flight", "max.in.flight.requests.per.connection"),
 ];
 
 impl KafkaSettings {

@@ -103,7 +103,7 @@ impl Topics {
 
     /// The topic, which is made if it is not there.
     pub(crate) async fn get(&self, topic: &LogTopic) -> Result<Arc<Topic>, LogError> {
-        if self.producer.is_gone(topic) {
+        if self.producer.is_stale(topic) {
             self.forget(topic);
         }
         if let Some(known) = self.known(topic) {

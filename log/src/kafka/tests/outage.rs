@@ -2,10 +2,12 @@
 
 use super::{first, numbered, read, within};
 use crate::api::{Log, Pending, ReadLimit};
-use crate::contract::ALL;
+use crate::contract::{ALL, record};
 use crate::error::LogError;
 use crate::kafka::{KafkaLog, KafkaSettings};
-use millstream_model::name::{LogTopic, Offset};
+use crate::partitioner::partition_of;
+use millstream_model::fault::Fault;
+use millstream_model::name::{LogTopic, Offset, TopicPartition};
 use millstream_services::{Service, Services};
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
@@ -13,18 +15,22 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-/// Appends numbers one after another, as many at once as there is room for, until told to end. What was answered, by number.
+/// What was answered to each append, by its number.
+type Answers = BTreeMap<usize, Result<Offset, LogError>>;
+
+/// Appends numbers one after another under one key, as many at once as there is room for, until told to end.
 async fn append_on(
     log: KafkaLog,
     topic: LogTopic,
+    key: String,
     mut end: tokio::sync::watch::Receiver<bool>,
-) -> BTreeMap<usize, Result<Offset, LogError>> {
+) -> Answers {
     let mut pending: Vec<(usize, Pending)> = Vec::new();
     for number in 0.. {
         if *end.borrow_and_update() {
             break;
         }
-        match log.append(&topic, vec![numbered(number)]).await {
+        match log.append(&topic, vec![record(&key, &number.to_string())]).await {
             Ok(append) => pending.push((number, append)),
             // The producer is replaced: nothing was appended.
             Err(LogError::Unreachable { .. }) => {}
@@ -39,27 +45,29 @@ async fn append_on(
     answers
 }
 
-/// How far the log has come, once it is found again: a broker that comes back is without partitions for a moment, or says that it is nobody.
-async fn reached(log: &KafkaLog, topic: &LogTopic) -> Offset {
-    let asking = async {
-        loop {
-            if let Ok(bounds) = log.bounds(&first(topic)).await {
-                return bounds.next;
-            }
-        }
-    };
-    within(asking).await
-}
-
-/// What was confirmed is where it was said to be, and all that is there stands in the order of the calls, once.
-async fn check(log: &KafkaLog, topic: &LogTopic, answers: &BTreeMap<usize, Result<Offset, LogError>>) {
-    let next = within(log.bounds(&first(topic))).await.unwrap().next;
-    let values = read(log, &first(topic), 0, usize::try_from(next.0).unwrap()).await;
-    let numbers: Vec<usize> = values.iter().map(|value| value.parse().unwrap()).collect();
-    assert!(numbers.is_sorted_by(|one, next| one < next), "not in the order of the calls");
+/// What was confirmed stands where it was said to stand, once, and in the order of the calls. What was not may stand anywhere.
+async fn check(log: &KafkaLog, partition: &TopicPartition, answers: &Answers) {
+    let next = within(found(async || log.bounds(partition).await)).await.next;
+    let values = within(read(log, partition, 0, usize::try_from(next.0).unwrap())).await;
+    let mut places: BTreeMap<usize, Vec<Offset>> = BTreeMap::new();
+    for (offset, value) in (0..).zip(&values) {
+        places.entry(value.parse().unwrap()).or_default().push(Offset(offset));
+    }
+    let mut before = None;
     for (number, answer) in answers {
         match answer {
-            Ok(offset) => assert_eq!(values[usize::try_from(offset.0).unwrap()], number.to_string()),
+            Ok(offset) => {
+                assert_eq!(
+                    places[number],
+                    [*offset],
+                    "{partition}: {number} is there once, where it was said to be"
+                );
+                assert!(
+                    before < Some(*offset),
+                    "{partition}: {number} at {offset} overtook one at {before:?}"
+                );
+                before = Some(*offset);
+            }
             Err(error) => assert!(matches!(error, LogError::Unknown { .. }), "{error:?}"),
         }
     }
@@ -81,40 +89,40 @@ async fn a_broker_that_stands_still_fails_appends_in_time_and_one_that_dies_lose
     let Some(own) = Services::own(test, &[Service::Kafka]) else { return };
     let log = KafkaLog::open(settings(&own, Duration::from_secs(3))).await.unwrap();
     let topic: LogTopic = "millstream.still".parse().unwrap();
-    log.partitions(&topic).await.unwrap();
+    within(found(async || log.partitions(&topic).await)).await;
     let (end, ended) = tokio::sync::watch::channel(false);
     let mut appending = JoinSet::new();
-    appending.spawn(append_on(log.clone(), topic.clone(), ended));
-    until(&log, &topic, 100).await;
+    appending.spawn(append_on(log.clone(), topic.clone(), "device".to_owned(), ended));
+    until(&log, &first(&topic), 100).await;
     own.stop(Service::Kafka);
     // Longer than an append may take: what was on its way fails, and so gives room to the next.
     tokio::time::sleep(Duration::from_secs(5)).await;
     own.cont(Service::Kafka);
-    let resumed = reached(&log, &topic).await;
-    until(&log, &topic, resumed.0 + 100).await;
+    let resumed = within(found(async || log.bounds(&first(&topic)).await)).await.next;
+    until(&log, &first(&topic), resumed.0 + 100).await;
     end.send(true).unwrap();
     let answers = within(appending.join_next()).await.unwrap().unwrap();
     let failed = answers.values().filter(|answer| answer.is_err()).count();
     assert!(failed > 0, "{} appends, and none failed", answers.len());
-    check(&log, &topic, &answers).await;
+    check(&log, &first(&topic), &answers).await;
 
     // A reader that was there before goes on behind the outage, and patience is rewarded.
     let topic: LogTopic = "millstream.dies".parse().unwrap();
     let patient = KafkaLog::open(settings(&own, Duration::from_secs(600))).await.unwrap();
-    patient.partitions(&topic).await.unwrap();
-    let mut reader = patient.reader(&first(&topic), Offset::ZERO).await.unwrap();
+    within(found(async || patient.partitions(&topic).await)).await;
+    let mut reader = within(found(async || patient.reader(&first(&topic), Offset::ZERO).await)).await;
     let (end, ended) = tokio::sync::watch::channel(false);
     let mut appending = JoinSet::new();
-    appending.spawn(append_on(patient.clone(), topic.clone(), ended));
-    until(&patient, &topic, 100).await;
+    appending.spawn(append_on(patient.clone(), topic.clone(), "device".to_owned(), ended));
+    until(&patient, &first(&topic), 100).await;
     own.kill_9(Service::Kafka);
     own.start_again();
-    let resumed = reached(&patient, &topic).await;
-    until(&patient, &topic, resumed.0 + 100).await;
+    let resumed = within(found(async || patient.bounds(&first(&topic)).await)).await.next;
+    until(&patient, &first(&topic), resumed.0 + 100).await;
     end.send(true).unwrap();
     let answers = within(appending.join_next()).await.unwrap().unwrap();
     assert!(answers.values().all(Result::is_ok), "{:?}", answers.values().find(|answer| answer.is_err()));
-    check(&patient, &topic, &answers).await;
+    check(&patient, &first(&topic), &answers).await;
     let mut next = 0;
     while next < i64::try_from(answers.len()).unwrap() {
         for stored in within(reader.next(ALL)).await.unwrap() {
@@ -138,14 +146,67 @@ async fn a_broker_that_stands_still_fails_appends_in_time_and_one_that_dies_lose
         assert!(taken < 10_000, "there is no bound");
     }
     own.cont(Service::Kafka);
-    until(&patient, &topic, before + i64::try_from(taken).unwrap()).await;
+    until(&patient, &first(&topic), before + i64::try_from(taken).unwrap()).await;
     let behind = within(patient.append(&topic, vec![numbered(7)])).await.unwrap();
     assert_eq!(within(behind).await.unwrap()[0].offset, Offset(before + i64::try_from(taken).unwrap()));
 }
 
+/// Each partition's traffic begins later than the one's before, so that something is given up while others have just been sent, or are sent again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_confirmed_stands_once_in_its_order_whatever_is_given_up_beside_it() {
+    const ROUNDS: usize = 3;
+    let test = "what_is_confirmed_stands_once_in_its_order_whatever_is_given_up_beside_it";
+    let Some(own) = Services::own(test, &[Service::Kafka]) else { return };
+    let settings =
+        KafkaSettings { partitions: 4, queue_bytes: 4_000_000, ..settings(&own, Duration::from_secs(2)) };
+    let log = KafkaLog::open(settings).await.unwrap();
+    // Those in which something was given up: the clock may be kind to all of them.
+    let mut rounds = 0;
+    for round in 0.. {
+        if rounds == ROUNDS {
+            break;
+        }
+        let topic: LogTopic = format!("millstream.beside_{round}").parse().unwrap();
+        let partitions = within(found(async || log.partitions(&topic).await)).await;
+        let (end, ended) = tokio::sync::watch::channel(false);
+        own.stop(Service::Kafka);
+        let mut appending = Vec::new();
+        for partition in &partitions {
+            let mut keys = (0..).map(|number: u32| number.to_string());
+            let own = keys.find(|key| partition_of(key.as_bytes(), partitions.len()) == partition.partition);
+            let appends = append_on(log.clone(), topic.clone(), own.unwrap(), ended.clone());
+            appending.push((partition, tokio::spawn(appends)));
+            tokio::time::sleep(Duration::from_millis(600)).await;
+        }
+        own.cont(Service::Kafka);
+        for partition in &partitions {
+            let resumed = within(found(async || log.bounds(partition).await)).await.next;
+            until(&log, partition, resumed.0 + 100).await;
+        }
+        end.send(true).unwrap();
+        let mut failed = 0;
+        for (partition, appends) in appending {
+            let answers = within(appends).await.unwrap();
+            failed += answers.values().filter(|answer| answer.is_err()).count();
+            check(&log, partition, &answers).await;
+        }
+        rounds += usize::from(failed > 0);
+    }
+}
+
+/// Asks until there is an answer: a broker that comes back breaks connections, is without partitions for a moment, or says that it is nobody.
+async fn found<T>(ask: impl AsyncFn() -> Result<T, LogError>) -> T {
+    loop {
+        match ask().await {
+            Ok(found) => return found,
+            Err(error) => assert!(matches!(error.fault(), Fault::Retry), "{error}"),
+        }
+    }
+}
+
 /// Waits until the log has so many records.
-async fn until(log: &KafkaLog, topic: &LogTopic, count: i64) {
-    let mut reader = within(log.reader(&first(topic), Offset::ZERO)).await.unwrap();
+async fn until(log: &KafkaLog, partition: &TopicPartition, count: i64) {
+    let mut reader = within(found(async || log.reader(partition, Offset::ZERO).await)).await;
     let mut next = 0;
     while next < count {
         let read = within(reader.next(ReadLimit { records: 1000, bytes: usize::MAX })).await.unwrap();
@@ -171,6 +232,23 @@ async fn an_append_of_which_a_part_cannot_be_queued_fails_at_once_and_gives_its_
     within(next).await.unwrap();
     assert_eq!(read(&log, &first(&topic), 0, 3).await, ["0", "1", "4"]);
     assert_eq!(log.0.room.available_permits(), all);
+}
+
+#[tokio::test]
+async fn a_partition_does_not_look_empty_where_its_first_offset_is_not_told() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("millstream.told", 1, 1).unwrap();
+    let settings = KafkaSettings { partitions: 1, ..KafkaSettings::new(cluster.bootstrap_servers()) };
+    let log = KafkaLog::open(settings).await.unwrap();
+    let topic: LogTopic = "millstream.told".parse().unwrap();
+    within(within(log.append(&topic, vec![numbered(0)])).await.unwrap()).await.unwrap();
+    // Whether both answers are there before the first is looked at is chance.
+    for _ in 0..20 {
+        let moving = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION;
+        cluster.request_errors(RDKafkaApiKey::ListOffsets, &[moving]);
+        let bounds = within(log.bounds(&first(&topic))).await.unwrap();
+        assert_eq!((bounds.first, bounds.next), (Offset(0), Offset(1)));
+    }
 }
 
 /// A real broker cannot be made to do this: a cluster that is a part of librdkafka answers as it is told.

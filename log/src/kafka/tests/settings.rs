@@ -29,6 +29,7 @@ async fn a_wrong_property_is_named() {
     };
     check("acks", "1", "properties.\"acks\" cannot be set: what is acknowledged").await;
     check("delivery.report.only.error", "true", "cannot be set: an append is answered").await;
+    check("max.in.flight", "5", "may be doubled").await;
     check("message.timeout.ms", "0", "properties.\"message.timeout.ms\" cannot be 0").await;
     check("delivery.timeout.ms", " 0x0", "properties.\"delivery.timeout.ms\" cannot be 0").await;
     check("no.such.property", "1", "No such configuration property").await;
@@ -94,5 +95,5 @@ fn ticket() -> Box<crate::kafka::append::Ticket> {
     let (answer, _) = crate::api::Pending::new();
     let room = std::sync::Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
     let append = crate::kafka::append::Append::new(crate::contract::topic("t"), 0, 1, answer, room);
-    Box::new(crate::kafka::append::Ticket { append, place: 0, partition: 0 })
+    Box::new(crate::kafka::append::Ticket { append, place: 0 })
 }

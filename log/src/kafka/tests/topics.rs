@@ -10,7 +10,9 @@ use bytes::Bytes;
 use millstream_model::name::{LogTopic, Offset};
 use millstream_model::record::Record;
 use millstream_services::services;
-use rdkafka::admin::{AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::config::FromClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use std::time::Duration;
@@ -132,6 +134,33 @@ async fn a_topic_that_is_there_keeps_its_partitions_and_its_limit() {
     let keys: Vec<_> = (0..20).map(|number| record(&number.to_string(), "")).collect();
     let positions = append(&log, &topic, keys).await;
     assert!(positions.iter().all(|position| position.partition.0 < 2), "{positions:?}");
+}
+
+/// A record that fails leaves all in doubt that is on its way beside it, so one that always would is not sent.
+#[tokio::test]
+async fn a_topic_that_takes_less_than_before_is_looked_at_again() {
+    let Some(services) = services("a_topic_that_takes_less_than_before_is_looked_at_again") else { return };
+    let log = log(services).await;
+    let topic = unique(services, "lowered");
+    let large: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(1_500_000).collect();
+    let large = || Record { value: large.clone().into(), ..record("device", "") };
+    append(&log, &topic, vec![large()]).await;
+    let limit =
+        AlterConfig::new(ResourceSpecifier::Topic(topic.as_str())).set("max.message.bytes", "1200000");
+    let admin = log.0.topics.admin().client().unwrap();
+    admin.alter_configs([&limit], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
+    // The brokers hear of it one after another.
+    let refused = within(async {
+        loop {
+            match log.append(&topic, vec![large()]).await {
+                Ok(pending) => drop(within(pending).await),
+                Err(refused) => return refused,
+            }
+        }
+    });
+    let refused = refused.await;
+    assert!(matches!(refused, LogError::TooLarge { limit: 1_199_872, .. }), "{refused:?}");
+    append(&log, &topic, vec![record("device", "small")]).await;
 }
 
 #[tokio::test]
