@@ -170,12 +170,13 @@ async fn what_is_confirmed_stands_once_in_its_order_whatever_is_given_up_beside_
         let partitions = within(found(async || log.partitions(&topic).await)).await;
         let (end, ended) = tokio::sync::watch::channel(false);
         own.stop(Service::Kafka);
-        let mut appending = Vec::new();
+        let mut appending = JoinSet::new();
         for partition in &partitions {
             let mut keys = (0..).map(|number: u32| number.to_string());
             let own = keys.find(|key| partition_of(key.as_bytes(), partitions.len()) == partition.partition);
             let appends = append_on(log.clone(), topic.clone(), own.unwrap(), ended.clone());
-            appending.push((partition, tokio::spawn(appends)));
+            let partition = partition.clone();
+            appending.spawn(async move { (partition, appends.await) });
             tokio::time::sleep(Duration::from_millis(600)).await;
         }
         own.cont(Service::Kafka);
@@ -185,10 +186,9 @@ async fn what_is_confirmed_stands_once_in_its_order_whatever_is_given_up_beside_
         }
         end.send(true).unwrap();
         let mut failed = 0;
-        for (partition, appends) in appending {
-            let answers = within(appends).await.unwrap();
+        for (partition, answers) in within(appending.join_all()).await {
             failed += answers.values().filter(|answer| answer.is_err()).count();
-            check(&log, partition, &answers).await;
+            check(&log, &partition, &answers).await;
         }
         rounds += usize::from(failed > 0);
     }
