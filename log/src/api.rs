@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 /// Promises, checked by the contract suite:
 /// - **Durable before answered.** When a [`Pending`] resolves to positions, the records survive kill -9 and power loss.
 /// - **Order.** Records of one `append` and of successive `append` calls by one caller that go to the same partition stand in the order of the calls,
-///   whether or not the answers were awaited in between, and each once: all that are answered with positions do. Those of an append that failed with
+///   whether or not the answers were awaited in between. Records that were answered with positions stand exactly once, there; those of an append that failed with
 ///   [`LogError::Unknown`] may stand anywhere, and more than once. Records with the same key go to the same partition.
 /// - **Offsets** of a partition begin at 0, rise by one, and are never used again, even after everything was trimmed.
 /// - **All or nothing**: a record is never read back in part or altered. An append that failed leaves none of its records behind that could be

@@ -32,7 +32,7 @@ use crate::kafka::failure::Attempt;
 use crate::kafka::fetcher::{Fetched, Fetchers};
 use crate::kafka::lane::PATIENCE;
 use crate::kafka::membership::{Chair, Member};
-use crate::kafka::producer::Producer;
+use crate::kafka::producer::{Load, Producer, Unsent};
 use crate::kafka::reader::Reader;
 use crate::kafka::topics::Topics;
 use crate::partitioner::partition_of;
@@ -53,6 +53,9 @@ const RECORD_BYTES: usize = 256;
 
 /// How often opening looks whether a broker has answered, and a look-up for a partition's new leader.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// So long opening waits for one answer before it looks whether there is any hope.
+const ASK: Duration = Duration::from_secs(1);
 
 /// So long a partition may be without a leader that knows of it, as after it was made or a broker went away, before a look-up fails.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -137,11 +140,12 @@ impl KafkaLog {
                 return Err(hopeless);
             }
             let producer = Arc::clone(&self.0.producer);
-            let cluster = tokio::task::spawn_blocking(move || producer.cluster(LOOK)).await;
+            let cluster = tokio::task::spawn_blocking(move || producer.cluster(ASK)).await;
             if let Ok(Some(cluster)) = cluster {
                 tracing::info!(brokers = self.0.settings.brokers, cluster, "the log is on Kafka");
                 return Ok(());
             }
+            tokio::time::sleep(LOOK).await;
         }
         Err(attempt.silence("no answer in time"))
     }
@@ -185,6 +189,7 @@ impl KafkaLog {
                 Ok((first, next)) if first == next && !looked_empty => looked_empty = true,
                 Ok((first, next)) => return Ok(Bounds { first: Offset(first), next: Offset(next) }),
                 Err(error) if begin.elapsed() < SETTLE && is_moving(&error) => {
+                    looked_empty = false;
                     tokio::time::sleep(LOOK).await;
                     // Librdkafka believes for minutes what it once heard of a topic, above all that it does not exist. A question by name corrects it.
                     self.0.topics.existing(&partition.topic).await?;
@@ -258,9 +263,17 @@ impl Log for KafkaLog {
             drop(answer.send(Ok(Vec::new())));
             return Ok(pending);
         }
-        // From here on nothing waits, so that a call is either dropped before its append is queued or has returned.
         let place = |record: Record| (partition_of(&record.key, known.partitions).0, record);
-        shared.producer.send(topic, records.into_iter().map(place).collect(), room)
+        let mut load = Load { records: records.into_iter().map(place).collect(), room };
+        // A call is either dropped while it waits, before its append is queued, or has returned.
+        loop {
+            match shared.producer.send(topic, load) {
+                Ok(pending) => return Ok(pending),
+                Err(Unsent::Failed(error)) => return Err(error),
+                Err(Unsent::Shut(unsent)) => load = unsent,
+            }
+            shared.producer.taken(topic).await?;
+        }
     }
 
     async fn reader(&self, partition: &TopicPartition, from: Offset) -> Result<Box<dyn LogReader>, LogError> {

@@ -97,8 +97,9 @@ impl Outcome {
 
 /// Sees to it that nothing is confirmed that stands twice, or overtook what failed: who hears of a failure sends it again, in its order.
 ///
-/// Where librdkafka gives a record up, it begins a new epoch, and what may be on a broker already is sent in it once more: the brokers cannot know that for a double
-/// (KIP-98 compares sequence numbers within an epoch). It does so on all partitions. So a failure leaves every append in doubt, of any topic, that was on its way when it was heard of.
+/// Where a record failed for good, librdkafka begins a new epoch, and sends what may be on a broker already once more in it: the brokers cannot know that for a double,
+/// because they compare sequence numbers within an epoch (KIP-98). It does so on all partitions. So a failure leaves every append in doubt, of any topic, that was
+/// submitted before the failure was heard of.
 #[derive(Debug, Default)]
 pub(crate) struct Order {
     submitted: AtomicU64,
@@ -112,12 +113,17 @@ impl Order {
         self.submitted.fetch_add(1, Ordering::SeqCst)
     }
 
-    /// Takes the outcome of one record. Librdkafka tells of a record that was too late before it begins the new epoch, and of one that was refused right behind:
-    /// before it can hear that anything which it sends again is confirmed.
+    /// Leaves all in doubt that was submitted up to now and is not answered.
+    pub(crate) fn doubt_all(&self) {
+        self.sure.fetch_max(self.submitted.load(Ordering::SeqCst), Ordering::SeqCst);
+    }
+
+    /// Takes the outcome of one record. Failures are heard before anything is that was sent in the epoch after them: librdkafka tells of a record that was late before
+    /// it begins the epoch, and of one that was refused before it takes the refused request for done, for which the epoch waits.
     pub(crate) fn settle(&self, ticket: &Ticket, outcome: Result<Position, LogError>) {
         let Ticket { append, place } = ticket;
         if outcome.is_err() {
-            self.sure.fetch_max(self.submitted.load(Ordering::SeqCst), Ordering::SeqCst);
+            self.doubt_all();
         }
         let is_sure = append.number >= self.sure.load(Ordering::SeqCst);
         let doubt = || LogError::Unknown {
@@ -181,12 +187,12 @@ mod tests {
         let order = Order::default();
         let (tickets, mut pending) = submit(&order, 3).await;
         tickets[0].append.give_up(1);
-        assert!(futures_like(&mut pending).is_none());
+        assert!(poll_once(&mut pending).is_none());
         order.settle(&tickets[0], Ok(position(0, 0)));
         assert!(matches!(pending.await, Err(LogError::Unknown { .. })));
     }
 
-    fn futures_like(pending: &mut Pending) -> Option<Result<Vec<Position>, LogError>> {
+    fn poll_once(pending: &mut Pending) -> Option<Result<Vec<Position>, LogError>> {
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         match std::pin::Pin::new(pending).poll(&mut context) {
             std::task::Poll::Ready(outcome) => Some(outcome),

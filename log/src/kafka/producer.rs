@@ -2,6 +2,10 @@
 //!
 //! Librdkafka's own queue has no limit: what waits in it is bounded by the log, in bytes, before anything is given to it, so that it never refuses a record
 //! in the middle of an append.
+//!
+//! A producer that has given a record up by itself is not used any longer: what it has not confirmed is taken from it, and goes on as doubtful. It would send some
+//! of that again in a new epoch, in which the brokers do not know it (see `append`); and one partition without a leader would cast doubt on all others with each record
+//! that it lets expire.
 
 use crate::api::Pending;
 use crate::error::LogError;
@@ -23,8 +27,8 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
+use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 /// So long the thread listens before it looks whether it is to end.
 const LISTEN: Duration = Duration::from_millis(50);
@@ -44,17 +48,49 @@ const FRAMING: usize = 64 * 1024;
 /// The smallest limit on one record: what librdkafka has by itself.
 const MESSAGE_MAX_LEAST: usize = 1_000_000;
 
-/// Where the outcome of each record is told.
+/// Where the outcome of each record is told. Each client's own.
 #[derive(Debug)]
 pub(crate) struct Reports {
     voice: Voice,
     order: Arc<Order>,
-    stale: Stale,
+    stale: Arc<Stale>,
+    /// The client has given up a record by itself.
+    has_given_up: AtomicBool,
 }
 
-/// Topics that were not what they were taken for when records were sent there: somebody deleted them, or has them take less. Written by the thread, emptied by who looks
-/// them up again.
-type Stale = Arc<Mutex<BTreeSet<LogTopic>>>;
+/// Topics that were not what they were taken for when records were sent there: somebody deleted them, or has them take less. Emptied by who looks them up again.
+#[derive(Debug, Default)]
+struct Stale(Mutex<BTreeSet<LogTopic>>);
+
+impl Stale {
+    /// Takes why a record did not get to its topic.
+    fn heard(&self, topic: &LogTopic, why: Option<RDKafkaErrorCode>) {
+        if let Some(
+            RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownPartition
+            | RDKafkaErrorCode::MessageSizeTooLarge,
+        ) = why
+        {
+            self.topics().insert(topic.clone());
+        }
+    }
+
+    fn topics(&self) -> MutexGuard<'_, BTreeSet<LogTopic>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reports {
+    fn new(voice: Voice, order: &Arc<Order>, stale: &Arc<Stale>) -> Self {
+        Self {
+            voice,
+            order: Arc::clone(order),
+            stale: Arc::clone(stale),
+            has_given_up: AtomicBool::new(false),
+        }
+    }
+}
 
 impl ClientContext for Reports {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
@@ -76,14 +112,9 @@ impl ProducerContext for Reports {
     fn delivery(&self, result: &DeliveryResult<'_>, ticket: Box<Ticket>) {
         let unknown = |detail: String| LogError::Unknown { detail };
         let code = result.as_ref().err().and_then(|(error, _)| error.rdkafka_error_code());
-        if let Some(
-            RDKafkaErrorCode::UnknownTopic
-            | RDKafkaErrorCode::UnknownTopicOrPartition
-            | RDKafkaErrorCode::UnknownPartition
-            | RDKafkaErrorCode::MessageSizeTooLarge,
-        ) = code
-        {
-            self.stale.lock().unwrap_or_else(PoisonError::into_inner).insert(ticket.append.topic.clone());
+        self.stale.heard(&ticket.append.topic, code);
+        if result.is_err() && !code.is_some_and(is_answer) {
+            self.has_given_up.store(true, Ordering::SeqCst);
         }
         let outcome = match result {
             Ok(message) if message.offset() >= 0 => {
@@ -110,6 +141,12 @@ pub(crate) struct Producer {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// Whether a record failed by a broker's word, and not by librdkafka's own decision.
+fn is_answer(code: RDKafkaErrorCode) -> bool {
+    // Librdkafka's own codes are below zero.
+    code as i32 > 0
+}
+
 /// Whether appends are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Queue {
@@ -118,13 +155,28 @@ enum Queue {
     Shut,
 }
 
+/// Records that are to be sent, each with its partition, and the room they take.
+pub(crate) struct Load {
+    pub(crate) records: Vec<(i32, Record)>,
+    pub(crate) room: OwnedSemaphorePermit,
+}
+
+/// Why records are not on their way.
+pub(crate) enum Unsent {
+    Failed(LogError),
+    /// A producer is being replaced: to be sent when there is another.
+    Shut(Load),
+}
+
 struct Shared {
     settings: Arc<KafkaSettings>,
     voice: Voice,
     order: Arc<Order>,
-    stale: Stale,
+    stale: Arc<Stale>,
     /// Held while an append is numbered and queued, which never waits: so that the numbers are the order of the queue.
-    turn: Mutex<Queue>,
+    turn: Mutex<()>,
+    /// Written by the thread only, in its turn.
+    queue: watch::Sender<Queue>,
     /// Replaced by the thread only.
     current: RwLock<Arc<BaseProducer<Reports>>>,
     closing: AtomicBool,
@@ -141,8 +193,8 @@ impl Producer {
     pub(crate) fn open(settings: Arc<KafkaSettings>) -> Result<Self, LogError> {
         let voice = Voice::new("producer", &settings);
         let order = Arc::new(Order::default());
-        let stale = Stale::default();
-        let reports = Reports { voice: voice.clone(), order: Arc::clone(&order), stale: Arc::clone(&stale) };
+        let stale = Arc::<Stale>::default();
+        let reports = Reports::new(voice.clone(), &order, &stale);
         let current = RwLock::new(Arc::new(connect(&settings, reports)?));
         let closing = AtomicBool::new(false);
         let shared = Arc::new(Shared {
@@ -150,7 +202,8 @@ impl Producer {
             voice,
             order,
             stale,
-            turn: Mutex::new(Queue::Open),
+            turn: Mutex::default(),
+            queue: watch::Sender::new(Queue::Open),
             current,
             closing,
         });
@@ -168,27 +221,23 @@ impl Producer {
         self.shared.current()
     }
 
-    /// The id of the cluster, if a broker tells it within about twice the patience.
+    /// The id of the cluster, if within about twice the patience a broker tells it that knows of brokers.
     ///
     /// A client asks who is in the cluster when it has connected. If it hears then that nobody is, as from an only broker that is just coming back, it does not ask
-    /// again for minutes. A question by a topic's name is always put; but a client whose only broker is missing in the answer may never find one (see
-    /// [`Voice::is_stranded`]), so it is replaced at once.
+    /// again for minutes. So it is asked by a topic's name: that question is always put.
     pub(crate) fn cluster(&self, patience: Duration) -> Option<String> {
         let client = self.client();
-        if let Some(cluster) = client.client().fetch_cluster_id(patience) {
-            return Some(cluster);
-        }
         let named = LogTopic::notices();
-        let known = client.client().fetch_metadata(Some(named.as_str()), patience);
-        if known.is_ok_and(|known| known.brokers().is_empty()) {
-            client.context().voice.strand();
+        let known = client.client().fetch_metadata(Some(named.as_str()), patience).ok()?;
+        if known.brokers().is_empty() {
+            return None;
         }
-        None
+        client.client().fetch_cluster_id(patience)
     }
 
     /// Whether records could not be sent to a topic because it is not there any more, or takes less. Says so once.
     pub(crate) fn is_stale(&self, topic: &LogTopic) -> bool {
-        self.shared.stale.lock().unwrap_or_else(PoisonError::into_inner).remove(topic)
+        self.shared.stale.topics().remove(topic)
     }
 
     /// Has the client be taken for stranded.
@@ -201,24 +250,31 @@ impl Producer {
         &self.shared.voice
     }
 
-    /// Queues the records, each for its partition. It never waits.
+    /// Waits until appends are taken, as long as an append may take.
     ///
     /// # Errors
-    /// [`LogError::Unreachable`] while the client is being replaced. If one of them could not be queued: told at once, before a later append of the same caller can
-    /// overtake it. [`LogError::Unknown`] if those before it are on their way.
-    pub(crate) fn send(
-        &self,
-        topic: &LogTopic,
-        records: Vec<(i32, Record)>,
-        room: OwnedSemaphorePermit,
-    ) -> Result<Pending, LogError> {
-        let (answer, pending) = Pending::new();
-        let turn = self.shared.turn();
-        let (settings, voice) = (&self.shared.settings, &self.shared.voice);
-        let attempt = Attempt::to(format!("append to {topic}"), settings, voice);
-        if *turn == Queue::Shut {
-            return Err(attempt.silence("its producer failed, and is being replaced"));
+    /// [`LogError::Unreachable`] if they are not.
+    pub(crate) async fn taken(&self, topic: &LogTopic) -> Result<(), LogError> {
+        let mut queue = self.shared.queue.subscribe();
+        let open = queue.wait_for(|queue| *queue == Queue::Open);
+        match tokio::time::timeout(self.shared.settings.append_timeout, open).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(self.attempt(topic).silence("its producer failed, and is being replaced")),
         }
+    }
+
+    /// Queues the records. It never waits.
+    ///
+    /// # Errors
+    /// [`Unsent::Shut`] while the client is being replaced. If one of them could not be queued: told at once, before a later append of the same caller can
+    /// overtake it. [`LogError::Unknown`] if those before it are on their way.
+    pub(crate) fn send(&self, topic: &LogTopic, load: Load) -> Result<Pending, Unsent> {
+        let turn = self.shared.turn();
+        if *self.shared.queue.borrow() == Queue::Shut {
+            return Err(Unsent::Shut(load));
+        }
+        let Load { records, room } = load;
+        let (answer, pending) = Pending::new();
         let append = Append::new(topic.clone(), self.shared.order.next(), records.len(), answer, room);
         let producer = self.shared.current();
         for (place, (partition, record)) in records.iter().enumerate() {
@@ -229,16 +285,22 @@ impl Producer {
                 .payload(&record.value[..]);
             let queued = BaseRecord { headers: headers(record), ..queued };
             if let Err((error, _)) = producer.send(queued) {
-                let failure = attempt.failed(&error);
+                self.shared.stale.heard(topic, error.rdkafka_error_code());
+                let failure = self.attempt(topic).failed(&error);
                 if place == 0 {
-                    return Err(failure);
+                    return Err(Unsent::Failed(failure));
                 }
                 append.give_up(place);
                 let detail = format!("only a part of it could be sent: {failure}");
-                return Err(LogError::Unknown { detail });
+                return Err(Unsent::Failed(LogError::Unknown { detail }));
             }
         }
+        drop(turn);
         Ok(pending)
+    }
+
+    fn attempt(&self, topic: &LogTopic) -> Attempt<'_> {
+        Attempt::to(format!("append to {topic}"), &self.shared.settings, &self.shared.voice)
     }
 
     /// Waits until everything is confirmed or given up, and ends the thread.
@@ -259,7 +321,7 @@ impl Drop for Producer {
 }
 
 impl Shared {
-    fn turn(&self) -> MutexGuard<'_, Queue> {
+    fn turn(&self) -> MutexGuard<'_, ()> {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -275,7 +337,8 @@ impl Shared {
             if let Some((code, reason)) = &fatal {
                 tracing::warn!(%code, reason, "the Kafka producer failed for good and is replaced");
             }
-            if fatal.is_some() || producer.context().voice.is_stranded() {
+            let reports = producer.context();
+            if fatal.is_some() || reports.voice.is_stranded() || reports.has_given_up.load(Ordering::SeqCst) {
                 self.replace(&producer);
                 producer = self.current();
             }
@@ -288,7 +351,11 @@ impl Shared {
 
     /// Fails all that the old producer still has before a new one takes anything: so nothing overtakes it.
     fn replace(&self, old: &BaseProducer<Reports>) {
-        *self.turn() = Queue::Shut;
+        {
+            let _turn = self.turn();
+            self.queue.send_replace(Queue::Shut);
+            self.order.doubt_all();
+        }
         let records = old.in_flight_count();
         if records > 0 {
             tracing::warn!(
@@ -297,17 +364,22 @@ impl Shared {
             );
         }
         old.purge(PurgeConfig::default().queue().inflight());
-        if let Err(error) = old.flush(DRAIN) {
-            tracing::warn!(%error, "a Kafka producer that failed did not give back all it had");
+        // What it does not give back would never be answered.
+        let begin = Instant::now();
+        while let Err(error) = old.flush(DRAIN) {
+            tracing::warn!(%error, records = old.in_flight_count(), "a Kafka producer that failed did not give back all it had yet");
+            if begin.elapsed() > self.settings.append_timeout {
+                break;
+            }
         }
         let mut failures: u32 = 0;
         while !self.closing.load(Ordering::SeqCst) {
-            let (order, stale) = (Arc::clone(&self.order), Arc::clone(&self.stale));
-            match connect(&self.settings, Reports { voice: self.voice.for_another(), order, stale }) {
+            let reports = Reports::new(self.voice.for_another(), &self.order, &self.stale);
+            match connect(&self.settings, reports) {
                 Ok(new) => {
-                    let mut turn = self.turn();
+                    let _turn = self.turn();
                     *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
-                    *turn = Queue::Open;
+                    self.queue.send_replace(Queue::Open);
                     if failures > 0 {
                         tracing::info!(failures, "there is a new Kafka producer");
                     }

@@ -79,7 +79,7 @@ pub enum Mechanism {
 pub(crate) const IN_FLIGHT: &str = "max.in.flight.requests.per.connection";
 
 /// Properties on which the log's promises stand, each with what stands on it.
-const KEPT: [(&str, &str); 19] = [
+const KEPT: [(&str, &str); 21] = [
     ("bootstrap.servers", "give it as `brokers`"),
     ("metadata.broker.list", "give it as `brokers`"),
     ("client.id", "give it as `client_id`"),
@@ -90,6 +90,8 @@ const KEPT: [(&str, &str); 19] = [
     ("enable.idempotence", "without it a retry doubles records or changes their order"),
     (IN_FLIGHT, "with more than one, what is acknowledged may be doubled when a broker fails"),
     ("max.in.flight", "with more than one, what is acknowledged may be doubled when a broker fails"),
+    ("retries", "an append is tried for as long as it may take (message.timeout.ms)"),
+    ("message.send.max.retries", "an append is tried for as long as it may take (message.timeout.ms)"),
     ("partitioner", "a device's partition is chosen by the log"),
     ("queue.buffering.max.messages", "the queue is bounded by bytes, in front of librdkafka"),
     ("queue.buffering.max.kbytes", "the queue is bounded by bytes, in front of librdkafka"),

@@ -14,17 +14,22 @@ mod topics;
 
 use crate::api::{Log, LogReader};
 use crate::contract::{self, Subject, record};
+use crate::error::LogError;
 use crate::kafka::{KafkaLog, KafkaSettings};
 use async_trait::async_trait;
+use millstream_model::fault::Fault;
 use millstream_model::name::{LogTopic, Offset, Partition, TopicPartition};
 use millstream_model::record::Record;
 use millstream_services::{Services, services};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
 /// Whoever waits longer waits for ever. Nothing is measured by it.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Waits for something that must come.
 pub(super) async fn within<T>(what: impl Future<Output = T>) -> T {
@@ -49,13 +54,37 @@ pub(super) fn numbered(number: usize) -> Record {
     record("device", &number.to_string())
 }
 
-/// So many records from an offset on.
+/// Asks until there is an answer: a broker that comes back breaks connections, is without partitions for a moment, or says that it is nobody.
+async fn found<T>(ask: impl AsyncFn() -> Result<T, LogError>) -> T {
+    let begin = Instant::now();
+    loop {
+        match ask().await {
+            Ok(found) => return found,
+            Err(error) => assert!(is_passing(&error) && begin.elapsed() < PATIENCE, "{error}"),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Whether the same call may succeed later.
+fn is_passing(error: &LogError) -> bool {
+    matches!(error.fault(), Fault::Retry)
+}
+
+/// So many records from an offset on, whatever happens to the broker meanwhile.
 async fn read(log: &KafkaLog, partition: &TopicPartition, from: i64, count: usize) -> Vec<String> {
-    let mut reader: Box<dyn LogReader> = log.reader(partition, Offset(from)).await.unwrap();
     let mut values = Vec::new();
     while values.len() < count {
-        for stored in within(reader.next(contract::ALL)).await.unwrap() {
-            values.push(String::from_utf8(stored.record.value.to_vec()).unwrap());
+        let next = Offset(from + i64::try_from(values.len()).unwrap());
+        let mut reader: Box<dyn LogReader> = found(async || log.reader(partition, next).await).await;
+        while values.len() < count {
+            match within(reader.next(contract::ALL)).await {
+                Ok(records) => values.extend(
+                    records.into_iter().map(|one| String::from_utf8(one.record.value.to_vec()).unwrap()),
+                ),
+                Err(error) if is_passing(&error) => break,
+                Err(error) => panic!("{error}"),
+            }
         }
     }
     values

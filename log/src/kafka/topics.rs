@@ -5,6 +5,7 @@
 //! made good by the next sweep.
 
 use crate::error::LogError;
+use crate::kafka::SETTLE;
 use crate::kafka::admin::Admin;
 use crate::kafka::failure::Attempt;
 use crate::kafka::producer::Producer;
@@ -207,11 +208,17 @@ impl Topics {
                 .set("max.message.bytes", &batch_max)
                 .set("min.insync.replicas", in_sync);
         let attempt = self.attempt(format!("make topic {topic}"));
-        let made = self.admin.create(&wanted).await.map_err(|failure| failure.of(&attempt))?;
-        let made = match made {
-            Ok(()) => true,
-            Err(RDKafkaErrorCode::TopicAlreadyExists) => false,
-            Err(code) => return Err(attempt.answered(code)),
+        let begin = Instant::now();
+        let made = loop {
+            match self.admin.create(&wanted).await.map_err(|failure| failure.of(&attempt))? {
+                Ok(()) => break true,
+                Err(RDKafkaErrorCode::TopicAlreadyExists) => break false,
+                // Brokers that are just coming back are not counted yet.
+                Err(RDKafkaErrorCode::InvalidReplicationFactor) if begin.elapsed() < SETTLE => {
+                    tokio::time::sleep(LOOK).await;
+                }
+                Err(code) => return Err(attempt.answered(code)),
+            }
         };
         if made {
             tracing::info!(%topic, partitions, replication, "made a Kafka topic");

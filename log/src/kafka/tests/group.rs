@@ -38,10 +38,9 @@ async fn two_members_share_and_what_one_gives_up_waits_until_it_has_let_go() {
     let all = here.partitions(&topic).await.unwrap();
 
     let mut one = here.join(&topic, "t").await.unwrap();
-    assert_eq!(within(one.next()).await.unwrap().partitions, all);
+    assert_eq!(until(&mut *one, |share| share.len() == 4).await.partitions, all);
     let mut two = there.join(&topic, "t").await.unwrap();
-    let smaller = within(one.next()).await.unwrap();
-    assert_eq!(smaller.partitions.len(), 2);
+    let smaller = until(&mut *one, |share| share.len() == 2).await;
     let none = until(&mut *two, <[_]>::is_empty).await;
 
     // As long as the first holds its share, the second gets nothing.
@@ -67,13 +66,12 @@ async fn what_is_not_let_go_in_time_is_given_up() {
     let (here, there) = (log(hasty).await, log(settings_of(services)).await);
     let topic = unique(services, "withheld");
     let mut one = here.join(&topic, "t").await.unwrap();
-    let all = within(one.next()).await.unwrap();
+    let all = until(&mut *one, |share| share.len() == 4).await;
     let mut two = there.join(&topic, "t").await.unwrap();
     // Nobody asks the first for its next share.
     until(&mut *two, |share| share.len() == 2).await;
     drop(all);
-    let smaller = within(one.next()).await.unwrap();
-    assert_eq!(smaller.partitions.len(), 2);
+    until(&mut *one, |share| share.len() == 2).await;
 }
 
 #[tokio::test]
@@ -82,7 +80,7 @@ async fn what_is_committed_can_be_seen_as_the_groups_lag() {
     let log = log(settings_of(services)).await;
     let topic = unique(services, "lag");
     let mut member = log.join(&topic, "t").await.unwrap();
-    let share = within(member.next()).await.unwrap();
+    let share = until(&mut *member, |share| share.len() == 4).await;
     member.committed(&share.partitions[2], Offset(7));
     let partition =
         within(committed(&settings_of(services), &group_id("t", &topic), topic.as_str(), Offset(7))).await;
@@ -98,15 +96,23 @@ async fn a_member_of_a_topic_that_was_deleted_harms_nobody() {
     let log = log(settings).await;
     let (gone, stays) = (unique(services, "gone"), unique(services, "stays"));
     let mut member = log.join(&gone, "t").await.unwrap();
-    within(member.next()).await.unwrap();
+    until(&mut *member, |share| share.len() == 4).await;
     super::topics::delete(&log, &gone).await;
     let nothing = until(&mut *member, <[_]>::is_empty).await;
     let mut other = log.join(&stays, "t").await.unwrap();
-    assert_eq!(within(other.next()).await.unwrap().partitions.len(), 4);
+    until(&mut *other, |share| share.len() == 4).await;
     // Closing waits for nobody who has not let go, here of all that the member had.
     within(log.close()).await.unwrap();
-    let left = within(member.next()).await;
-    assert!(matches!(left, Err(LogError::Closed)), "{left:?}");
+    // What was dealt before is told first.
+    let left = within(async {
+        loop {
+            if let Err(left) = member.next().await {
+                return left;
+            }
+        }
+    });
+    let left = left.await;
+    assert!(matches!(left, LogError::Closed), "{left:?}");
     drop(nothing);
 }
 
@@ -120,7 +126,7 @@ async fn a_member_whose_process_is_killed_is_replaced() {
     let topic = unique(services, "killed");
     let all = log.partitions(&topic).await.unwrap();
     let mut one = log.join(&topic, "t").await.unwrap();
-    assert_eq!(within(one.next()).await.unwrap().partitions, all);
+    assert_eq!(until(&mut *one, |share| share.len() == 4).await.partitions, all);
     let mut doomed = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "kafka::tests::group::the_process_that_is_killed", "--ignored"])
         .env(DOOMED, format!("{} {topic}", services.kafka))

@@ -1,8 +1,7 @@
 //! What the log says to its operators.
 
-use super::{first, settings_of, unique, within};
+use super::{first, is_passing, settings_of, unique, within};
 use crate::api::Log;
-use crate::error::LogError;
 use crate::kafka::{KafkaLog, KafkaSettings};
 use millstream_model::name::LogTopic;
 use millstream_services::{Service, Services, services};
@@ -88,11 +87,12 @@ async fn a_broker_that_is_away_is_said_once_by_each_client_and_not_at_each_failu
         }
     };
     let (log, reader) = within(open).await;
-    drop(other);
+    within(other.close()).await.unwrap();
+    let before = lines(&["Kafka cannot be reached", &own.kafka]).len();
     own.kill_9(Service::Kafka);
-    for _ in 0..5 {
+    for _ in 0..3 {
         let away = within(log.bounds(&partition)).await.unwrap_err();
-        assert!(matches!(away, LogError::Unreachable { .. }), "{away:?}");
+        assert!(is_passing(&away), "{away:?}");
     }
     drop(reader);
     // What changes from one time to the next, as how long a connection was tried, does not make it another thing.
@@ -101,7 +101,7 @@ async fn a_broker_that_is_away_is_said_once_by_each_client_and_not_at_each_failu
         let rest = line.split_once(&format!(" {name}="))?.1;
         Some(rest.split(' ').next()?.to_owned())
     };
-    for line in lines(&["Kafka cannot be reached", &own.kafka]) {
+    for line in lines(&["Kafka cannot be reached", &own.kafka]).split_off(before) {
         let client = word(&line, "client").unwrap();
         let error = line.split_once(" error=").unwrap().1.split_once(" reason=").unwrap().0.to_owned();
         assert!(line.starts_with("WARN"), "{line}");

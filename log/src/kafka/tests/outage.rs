@@ -1,17 +1,17 @@
 //! The broker stops, dies, comes back; and the producer fails for good.
 
-use super::{first, numbered, read, within};
-use crate::api::{Log, Pending, ReadLimit};
+use super::{PAUSE, first, found, is_passing, numbered, read, within};
+use crate::api::{Log, Pending};
 use crate::contract::{ALL, record};
 use crate::error::LogError;
+use crate::kafka::producer::{Load, Unsent};
 use crate::kafka::{KafkaLog, KafkaSettings};
 use crate::partitioner::partition_of;
-use millstream_model::fault::Fault;
 use millstream_model::name::{LogTopic, Offset, TopicPartition};
 use millstream_services::{Service, Services};
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::task::JoinSet;
 
@@ -32,9 +32,8 @@ async fn append_on(
         }
         match log.append(&topic, vec![record(&key, &number.to_string())]).await {
             Ok(append) => pending.push((number, append)),
-            // The producer is replaced: nothing was appended.
-            Err(LogError::Unreachable { .. }) => {}
-            Err(error) => panic!("{number}: {error}"),
+            // Nothing was appended.
+            Err(error) => assert!(is_passing(&error), "{number}: {error}"),
         }
         tokio::time::sleep(Duration::from_micros(500)).await;
     }
@@ -45,9 +44,9 @@ async fn append_on(
     answers
 }
 
-/// What was confirmed stands where it was said to stand, once, and in the order of the calls. What was not may stand anywhere.
-async fn check(log: &KafkaLog, partition: &TopicPartition, answers: &Answers) {
-    let next = within(found(async || log.bounds(partition).await)).await.next;
+/// What was confirmed stands where it was said to stand, once, and in the order of the calls. What was not may stand anywhere. Returns the numbers that are there.
+async fn check(log: &KafkaLog, partition: &TopicPartition, answers: &Answers) -> BTreeSet<usize> {
+    let next = found(async || log.bounds(partition).await).await.next;
     let values = within(read(log, partition, 0, usize::try_from(next.0).unwrap())).await;
     let mut places: BTreeMap<usize, Vec<Offset>> = BTreeMap::new();
     for (offset, value) in (0..).zip(&values) {
@@ -71,6 +70,7 @@ async fn check(log: &KafkaLog, partition: &TopicPartition, answers: &Answers) {
             Err(error) => assert!(matches!(error, LogError::Unknown { .. }), "{error:?}"),
         }
     }
+    places.into_keys().collect()
 }
 
 fn settings(services: &Services, append_timeout: Duration) -> KafkaSettings {
@@ -87,44 +87,42 @@ fn settings(services: &Services, append_timeout: Duration) -> KafkaSettings {
 async fn a_broker_that_stands_still_fails_appends_in_time_and_one_that_dies_loses_nothing() {
     let test = "a_broker_that_stands_still_fails_appends_in_time_and_one_that_dies_loses_nothing";
     let Some(own) = Services::own(test, &[Service::Kafka]) else { return };
-    let log = KafkaLog::open(settings(&own, Duration::from_secs(3))).await.unwrap();
+    let settings_for = |seconds| settings(&own, Duration::from_secs(seconds));
+    let log = found(async || KafkaLog::open(settings_for(3)).await).await;
     let topic: LogTopic = "millstream.still".parse().unwrap();
-    within(found(async || log.partitions(&topic).await)).await;
+    found(async || log.partitions(&topic).await).await;
     let (end, ended) = tokio::sync::watch::channel(false);
     let mut appending = JoinSet::new();
     appending.spawn(append_on(log.clone(), topic.clone(), "device".to_owned(), ended));
-    until(&log, &first(&topic), 100).await;
+    within(read(&log, &first(&topic), 0, 100)).await;
     own.stop(Service::Kafka);
     // Longer than an append may take: what was on its way fails, and so gives room to the next.
     tokio::time::sleep(Duration::from_secs(5)).await;
     own.cont(Service::Kafka);
-    let resumed = within(found(async || log.bounds(&first(&topic)).await)).await.next;
-    until(&log, &first(&topic), resumed.0 + 100).await;
+    more(&log, &first(&topic)).await;
     end.send(true).unwrap();
     let answers = within(appending.join_next()).await.unwrap().unwrap();
     let failed = answers.values().filter(|answer| answer.is_err()).count();
     assert!(failed > 0, "{} appends, and none failed", answers.len());
     check(&log, &first(&topic), &answers).await;
 
-    // A reader that was there before goes on behind the outage, and patience is rewarded.
+    // A reader that was there before goes on behind the outage.
     let topic: LogTopic = "millstream.dies".parse().unwrap();
-    let patient = KafkaLog::open(settings(&own, Duration::from_secs(600))).await.unwrap();
-    within(found(async || patient.partitions(&topic).await)).await;
-    let mut reader = within(found(async || patient.reader(&first(&topic), Offset::ZERO).await)).await;
+    let patient = found(async || KafkaLog::open(settings_for(600)).await).await;
+    found(async || patient.partitions(&topic).await).await;
+    let mut reader = found(async || patient.reader(&first(&topic), Offset::ZERO).await).await;
     let (end, ended) = tokio::sync::watch::channel(false);
     let mut appending = JoinSet::new();
     appending.spawn(append_on(patient.clone(), topic.clone(), "device".to_owned(), ended));
-    until(&patient, &first(&topic), 100).await;
+    within(read(&patient, &first(&topic), 0, 100)).await;
     own.kill_9(Service::Kafka);
     own.start_again();
-    let resumed = within(found(async || patient.bounds(&first(&topic)).await)).await.next;
-    until(&patient, &first(&topic), resumed.0 + 100).await;
+    more(&patient, &first(&topic)).await;
     end.send(true).unwrap();
-    let answers = within(appending.join_next()).await.unwrap().unwrap();
-    assert!(answers.values().all(Result::is_ok), "{:?}", answers.values().find(|answer| answer.is_err()));
-    check(&patient, &first(&topic), &answers).await;
+    let mut answers = within(appending.join_next()).await.unwrap().unwrap();
+    let there = check(&patient, &first(&topic), &answers).await;
     let mut next = 0;
-    while next < i64::try_from(answers.len()).unwrap() {
+    while next < i64::try_from(there.len()).unwrap() {
         for stored in within(reader.next(ALL)).await.unwrap() {
             assert_eq!(stored.offset, Offset(next));
             next += 1;
@@ -133,22 +131,23 @@ async fn a_broker_that_stands_still_fails_appends_in_time_and_one_that_dies_lose
 
     // While nothing answers, appends wait for room; one that is dropped while it waits has appended nothing.
     own.stop(Service::Kafka);
-    let before = next;
-    let mut taken = 0;
-    while let Ok(append) = tokio::time::timeout(
-        Duration::from_secs(1),
-        patient.append(&topic, vec![numbered(1_000_000 + taken)]),
-    )
-    .await
-    {
-        drop(append.unwrap());
-        taken += 1;
-        assert!(taken < 10_000, "there is no bound");
+    let begin = answers.len();
+    let mut waiting = Vec::new();
+    let append = |number| patient.append(&topic, vec![numbered(number)]);
+    while let Ok(taken) = tokio::time::timeout(Duration::from_secs(1), append(begin + waiting.len())).await {
+        waiting.push(taken.unwrap());
+        assert!(waiting.len() < 10_000, "there is no bound");
     }
     own.cont(Service::Kafka);
-    until(&patient, &first(&topic), before + i64::try_from(taken).unwrap()).await;
-    let behind = within(patient.append(&topic, vec![numbered(7)])).await.unwrap();
-    assert_eq!(within(behind).await.unwrap()[0].offset, Offset(before + i64::try_from(taken).unwrap()));
+    let dropped = begin + waiting.len();
+    waiting.push(within(append(dropped + 1)).await.unwrap());
+    for (number, append) in (begin..).zip(waiting) {
+        // Behind the one that was dropped there is one.
+        let number = if number == dropped { number + 1 } else { number };
+        answers.insert(number, within(append).await.map(|positions| positions[0].offset));
+    }
+    let there = check(&patient, &first(&topic), &answers).await;
+    assert!(!there.contains(&dropped));
 }
 
 /// Each partition's traffic begins later than the one's before, so that something is given up while others have just been sent, or are sent again.
@@ -159,15 +158,16 @@ async fn what_is_confirmed_stands_once_in_its_order_whatever_is_given_up_beside_
     let Some(own) = Services::own(test, &[Service::Kafka]) else { return };
     let settings =
         KafkaSettings { partitions: 4, queue_bytes: 4_000_000, ..settings(&own, Duration::from_secs(2)) };
-    let log = KafkaLog::open(settings).await.unwrap();
+    let log = found(async || KafkaLog::open(settings.clone()).await).await;
     // Those in which something was given up: the clock may be kind to all of them.
     let mut rounds = 0;
     for round in 0.. {
         if rounds == ROUNDS {
             break;
         }
+        assert!(round < 20, "nothing is ever given up");
         let topic: LogTopic = format!("millstream.beside_{round}").parse().unwrap();
-        let partitions = within(found(async || log.partitions(&topic).await)).await;
+        let partitions = found(async || log.partitions(&topic).await).await;
         let (end, ended) = tokio::sync::watch::channel(false);
         own.stop(Service::Kafka);
         let mut appending = JoinSet::new();
@@ -177,12 +177,11 @@ async fn what_is_confirmed_stands_once_in_its_order_whatever_is_given_up_beside_
             let appends = append_on(log.clone(), topic.clone(), own.unwrap(), ended.clone());
             let partition = partition.clone();
             appending.spawn(async move { (partition, appends.await) });
-            tokio::time::sleep(Duration::from_millis(600)).await;
+            tokio::time::sleep(Duration::from_millis(700)).await;
         }
         own.cont(Service::Kafka);
         for partition in &partitions {
-            let resumed = within(found(async || log.bounds(partition).await)).await.next;
-            until(&log, partition, resumed.0 + 100).await;
+            more(&log, partition).await;
         }
         end.send(true).unwrap();
         let mut failed = 0;
@@ -194,24 +193,10 @@ async fn what_is_confirmed_stands_once_in_its_order_whatever_is_given_up_beside_
     }
 }
 
-/// Asks until there is an answer: a broker that comes back breaks connections, is without partitions for a moment, or says that it is nobody.
-async fn found<T>(ask: impl AsyncFn() -> Result<T, LogError>) -> T {
-    loop {
-        match ask().await {
-            Ok(found) => return found,
-            Err(error) => assert!(matches!(error.fault(), Fault::Retry), "{error}"),
-        }
-    }
-}
-
-/// Waits until the log has so many records.
-async fn until(log: &KafkaLog, partition: &TopicPartition, count: i64) {
-    let mut reader = within(found(async || log.reader(partition, Offset::ZERO).await)).await;
-    let mut next = 0;
-    while next < count {
-        let read = within(reader.next(ReadLimit { records: 1000, bytes: usize::MAX })).await.unwrap();
-        next = read.last().unwrap().offset.0 + 1;
-    }
+/// Waits until something more is confirmed, and stands there: so a hundred records more.
+async fn more(log: &KafkaLog, partition: &TopicPartition) {
+    let next = found(async || log.bounds(partition).await).await.next;
+    within(read(log, partition, next.0, 100)).await;
 }
 
 /// Through the mock: a partition that is not there cannot come from the log itself.
@@ -226,8 +211,8 @@ async fn an_append_of_which_a_part_cannot_be_queued_fails_at_once_and_gives_its_
     let all = log.0.room.available_permits();
     let room = std::sync::Arc::clone(&log.0.room).try_acquire_many_owned(1000).unwrap();
     let records = vec![(0, numbered(1)), (7, numbered(2)), (0, numbered(3))];
-    let failed = log.0.producer.send(&topic, records, room);
-    assert!(matches!(failed, Err(LogError::Unknown { .. })), "{failed:?}");
+    let failed = log.0.producer.send(&topic, Load { records, room });
+    assert!(matches!(failed, Err(Unsent::Failed(LogError::Unknown { .. }))));
     let next = within(log.append(&topic, vec![numbered(4)])).await.unwrap();
     within(next).await.unwrap();
     assert_eq!(read(&log, &first(&topic), 0, 3).await, ["0", "1", "4"]);
@@ -243,7 +228,7 @@ async fn a_partition_does_not_look_empty_where_its_first_offset_is_not_told() {
     let topic: LogTopic = "millstream.told".parse().unwrap();
     within(within(log.append(&topic, vec![numbered(0)])).await.unwrap()).await.unwrap();
     // Whether both answers are there before the first is looked at is chance.
-    for _ in 0..20 {
+    for _ in 0..100 {
         let moving = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION;
         cluster.request_errors(RDKafkaApiKey::ListOffsets, &[moving]);
         let bounds = within(log.bounds(&first(&topic))).await.unwrap();
@@ -277,4 +262,38 @@ async fn a_producer_that_failed_for_good_is_replaced() {
     .await;
     assert_eq!(offset, Offset::ZERO, "{failed} appends failed before, and left nothing");
     assert_eq!(read(&log, &first(&topic), 0, 1).await, [number.to_string()]);
+}
+
+/// It would begin a new epoch for all else that it has, again and again.
+#[tokio::test]
+async fn a_producer_that_gave_an_append_up_is_replaced_before_another_is_taken() {
+    let cluster = MockCluster::new(2).unwrap();
+    let topic: LogTopic = "millstream.given_up".parse().unwrap();
+    cluster.create_topic(topic.as_str(), 2, 1).unwrap();
+    for (partition, leader) in [(0, 1), (1, 2)] {
+        cluster.partition_leader(topic.as_str(), partition, Some(leader)).unwrap();
+    }
+    let settings = KafkaSettings {
+        partitions: 2,
+        append_timeout: Duration::from_secs(1),
+        ..KafkaSettings::new(cluster.bootstrap_servers())
+    };
+    let log = KafkaLog::open(settings).await.unwrap();
+    let of = |partition| {
+        let mut keys = (0..).map(|number: u32| number.to_string());
+        let key = keys.find(|key| partition_of(key.as_bytes(), 2).0 == partition).unwrap();
+        vec![record(&key, "")]
+    };
+    found(async || log.partitions(&topic).await).await;
+    cluster.broker_down(2).unwrap();
+    let before = log.0.producer.client();
+    let failed = within(within(log.append(&topic, of(1))).await.unwrap()).await;
+    assert!(matches!(failed, Err(LogError::Unknown { .. })), "{failed:?}");
+    within(async {
+        while std::sync::Arc::ptr_eq(&before, &log.0.producer.client()) {
+            tokio::time::sleep(PAUSE).await;
+        }
+    })
+    .await;
+    within(within(log.append(&topic, of(0))).await.unwrap()).await.unwrap();
 }

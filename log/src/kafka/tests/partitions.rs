@@ -1,6 +1,6 @@
 //! A device has the same partition on every log, and it is the one that Kafka's own clients choose.
 
-use super::{settings_of, unique};
+use super::{PATIENCE, settings_of, unique};
 use crate::contract::{append, topic};
 use crate::embedded::{EmbeddedLog, EmbeddedSettings};
 use crate::kafka::{KafkaLog, KafkaSettings};
@@ -14,7 +14,6 @@ use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::time::Duration;
 
 const PARTITIONS: u16 = 7;
 
@@ -56,7 +55,7 @@ fn chosen_by_librdkafka(brokers: &str, topic: &LogTopic) -> Vec<Partition> {
         let record = BaseRecord::with_opaque_to(topic.as_str(), Box::new(place)).key(key).payload("");
         producer.send(record).map_err(|(error, _)| error).unwrap();
     }
-    producer.flush(Duration::from_secs(60)).unwrap();
+    producer.flush(PATIENCE).unwrap();
     producer.context().0.lock().unwrap().values().copied().collect()
 }
 

@@ -1,6 +1,6 @@
 //! A cluster that for a moment says it has no brokers.
 
-use super::{PATIENCE, first, numbered, settings_of, unique, within};
+use super::{PATIENCE, first, found, numbered, settings_of, unique, within};
 use crate::api::{Log, LogReader, ReadLimit};
 use crate::contract::ALL;
 use crate::kafka::context::Voice;
@@ -143,7 +143,8 @@ fn a_client_has_a_broker_again_or_is_known_to_have_lost_all() {
     };
     clients.iter().for_each(|client| assert_eq!(asked(client, PATIENCE).unwrap(), 1));
     cluster.says_it_is_empty(true);
-    clients.iter().for_each(|client| assert_eq!(asked(client, PATIENCE).unwrap(), 0));
+    // One that has heard it by itself may have lost them before it is asked.
+    clients.iter().for_each(|client| assert_eq!(asked(client, PATIENCE / 8).unwrap_or(0), 0));
     cluster.says_it_is_empty(false);
     let begin = Instant::now();
     while !clients.is_empty() {
@@ -185,7 +186,7 @@ async fn a_cluster_that_for_a_moment_has_no_broker_is_found_again() {
     assert!(within(asked.join_all()).await.iter().all(Result::is_err), "there is no leader");
     cluster.says_it_is_empty(false);
     for log in &logs {
-        within(async { while log.existing(&topic).await.is_err() {} }).await;
+        found(async || log.existing(&topic).await).await;
     }
 }
 
@@ -197,17 +198,19 @@ async fn a_log_is_opened_where_the_cluster_has_no_broker_at_first() {
     for _ in 0..CLIENTS {
         opening.spawn(KafkaLog::open(KafkaSettings { request_timeout: PATIENCE, ..cluster.settings() }));
     }
+    // Each has asked when it connected, and several times by a topic's name.
     within(async {
-        while cluster.said.load(Ordering::SeqCst) < CLIENTS {
+        while cluster.said.load(Ordering::SeqCst) < CLIENTS * 4 {
             tokio::time::sleep(LOOK).await;
         }
     })
     .await;
+    assert!(opening.try_join_next().is_none(), "there is nobody yet");
     cluster.says_it_is_empty(false);
     let topic: LogTopic = TOPIC.parse().unwrap();
     while let Some(opened) = within(opening.join_next()).await {
         let log = opened.unwrap().unwrap();
-        assert_eq!(log.existing(&topic).await.unwrap().unwrap().len(), 1);
+        assert_eq!(found(async || log.existing(&topic).await).await.unwrap().len(), 1);
     }
 }
 
