@@ -272,7 +272,7 @@ impl Log for KafkaLog {
                 Err(Unsent::Failed(error)) => return Err(error),
                 Err(Unsent::Shut(unsent)) => load = unsent,
             }
-            shared.producer.taken(topic).await?;
+            shared.producer.replaced(topic).await?;
         }
     }
 

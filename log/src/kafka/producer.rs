@@ -5,7 +5,7 @@
 //!
 //! A producer that has given a record up by itself is not used any longer: what it has not confirmed is taken from it, and goes on as doubtful. It would send some
 //! of that again in a new epoch, in which the brokers do not know it (see `append`); and one partition without a leader would cast doubt on all others with each record
-//! that it lets expire.
+//! that it lets expire. Until another one has met the cluster, appends wait.
 
 use crate::api::Pending;
 use crate::error::LogError;
@@ -33,6 +33,9 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 /// So long the thread listens before it looks whether it is to end.
 const LISTEN: Duration = Duration::from_millis(50);
 
+/// So long a question takes at most, so that the thread looks whether it is to end.
+const ASK: Duration = Duration::from_secs(1);
+
 /// So long a producer that failed for good may take to give back what it had.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -54,8 +57,9 @@ pub(crate) struct Reports {
     voice: Voice,
     order: Arc<Order>,
     stale: Arc<Stale>,
-    /// The client has given up a record by itself.
-    has_given_up: AtomicBool,
+    gate: Arc<Gate>,
+    /// The client is not to be used any longer.
+    retired: AtomicBool,
 }
 
 /// Topics that were not what they were taken for when records were sent there: somebody deleted them, or has them take less. Emptied by who looks them up again.
@@ -82,13 +86,21 @@ impl Stale {
 }
 
 impl Reports {
-    fn new(voice: Voice, order: &Arc<Order>, stale: &Arc<Stale>) -> Self {
-        Self {
-            voice,
-            order: Arc::clone(order),
-            stale: Arc::clone(stale),
-            has_given_up: AtomicBool::new(false),
+    fn new(voice: Voice, order: &Arc<Order>, stale: &Arc<Stale>, gate: &Arc<Gate>) -> Self {
+        let (order, stale, gate) = (Arc::clone(order), Arc::clone(stale), Arc::clone(gate));
+        Self { voice, order, stale, gate, retired: AtomicBool::new(false) }
+    }
+
+    /// Has nothing more be given to the client, and leaves in doubt what it has. Once: when it has a successor, the gate is not its own any more.
+    fn retire(&self) {
+        if !self.retired.swap(true, Ordering::SeqCst) {
+            self.gate.turn().set(Queue::Shut);
+            self.order.doubt_all();
         }
+    }
+
+    fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::SeqCst)
     }
 }
 
@@ -114,7 +126,7 @@ impl ProducerContext for Reports {
         let code = result.as_ref().err().and_then(|(error, _)| error.rdkafka_error_code());
         self.stale.heard(&ticket.append.topic, code);
         if result.is_err() && !code.is_some_and(is_answer) {
-            self.has_given_up.store(true, Ordering::SeqCst);
+            self.retire();
         }
         let outcome = match result {
             Ok(message) if message.offset() >= 0 => {
@@ -153,6 +165,42 @@ enum Queue {
     Open,
     /// A producer is being replaced. What it still took would be confirmed, or given up, after what the new one takes.
     Shut,
+    Closed,
+}
+
+/// Through it appends come to the client.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    /// Held while an append is numbered and queued, which never waits: so that the numbers are the order of the queue.
+    turn: Mutex<()>,
+    /// Written by who has the turn.
+    queue: watch::Sender<Queue>,
+}
+
+/// Nobody else comes through.
+struct Turn<'a> {
+    gate: &'a Gate,
+    _held: MutexGuard<'a, ()>,
+}
+
+impl Gate {
+    fn new() -> Self {
+        Self { turn: Mutex::default(), queue: watch::Sender::new(Queue::Open) }
+    }
+
+    fn turn(&self) -> Turn<'_> {
+        Turn { gate: self, _held: self.turn.lock().unwrap_or_else(PoisonError::into_inner) }
+    }
+}
+
+impl Turn<'_> {
+    fn queue(&self) -> Queue {
+        *self.gate.queue.borrow()
+    }
+
+    fn set(&self, queue: Queue) {
+        self.gate.queue.send_replace(queue);
+    }
 }
 
 /// Records that are to be sent, each with its partition, and the room they take.
@@ -173,10 +221,7 @@ struct Shared {
     voice: Voice,
     order: Arc<Order>,
     stale: Arc<Stale>,
-    /// Held while an append is numbered and queued, which never waits: so that the numbers are the order of the queue.
-    turn: Mutex<()>,
-    /// Written by the thread only, in its turn.
-    queue: watch::Sender<Queue>,
+    gate: Arc<Gate>,
     /// Replaced by the thread only.
     current: RwLock<Arc<BaseProducer<Reports>>>,
     closing: AtomicBool,
@@ -194,19 +239,11 @@ impl Producer {
         let voice = Voice::new("producer", &settings);
         let order = Arc::new(Order::default());
         let stale = Arc::<Stale>::default();
-        let reports = Reports::new(voice.clone(), &order, &stale);
+        let gate = Arc::new(Gate::new());
+        let reports = Reports::new(voice.clone(), &order, &stale, &gate);
         let current = RwLock::new(Arc::new(connect(&settings, reports)?));
         let closing = AtomicBool::new(false);
-        let shared = Arc::new(Shared {
-            settings,
-            voice,
-            order,
-            stale,
-            turn: Mutex::default(),
-            queue: watch::Sender::new(Queue::Open),
-            current,
-            closing,
-        });
+        let shared = Arc::new(Shared { settings, voice, order, stale, gate, current, closing });
         let owned = Arc::clone(&shared);
         let thread = thread::Builder::new().name("kafka-producer".to_owned()).spawn(move || owned.run());
         let thread = thread.map_err(|error| LogError::Broker {
@@ -223,16 +260,9 @@ impl Producer {
 
     /// The id of the cluster, if within about twice the patience a broker tells it that knows of brokers.
     ///
-    /// A client asks who is in the cluster when it has connected. If it hears then that nobody is, as from an only broker that is just coming back, it does not ask
-    /// again for minutes. So it is asked by a topic's name: that question is always put.
     pub(crate) fn cluster(&self, patience: Duration) -> Option<String> {
         let client = self.client();
-        let named = LogTopic::notices();
-        let known = client.client().fetch_metadata(Some(named.as_str()), patience).ok()?;
-        if known.brokers().is_empty() {
-            return None;
-        }
-        client.client().fetch_cluster_id(patience)
+        has_met(&client, patience).then(|| client.client().fetch_cluster_id(patience)).flatten()
     }
 
     /// Whether records could not be sent to a topic because it is not there any more, or takes less. Says so once.
@@ -250,28 +280,31 @@ impl Producer {
         &self.shared.voice
     }
 
-    /// Waits until appends are taken, as long as an append may take.
+    /// Waits while the client is being replaced, as long as an append may take.
     ///
     /// # Errors
-    /// [`LogError::Unreachable`] if they are not.
-    pub(crate) async fn taken(&self, topic: &LogTopic) -> Result<(), LogError> {
-        let mut queue = self.shared.queue.subscribe();
-        let open = queue.wait_for(|queue| *queue == Queue::Open);
-        match tokio::time::timeout(self.shared.settings.append_timeout, open).await {
+    /// [`LogError::Unreachable`] if it still is.
+    pub(crate) async fn replaced(&self, topic: &LogTopic) -> Result<(), LogError> {
+        let attempt = self.attempt(topic);
+        let mut queue = self.shared.gate.queue.subscribe();
+        let replaced = queue.wait_for(|queue| *queue != Queue::Shut);
+        match tokio::time::timeout(self.shared.settings.append_timeout, replaced).await {
             Ok(_) => Ok(()),
-            Err(_) => Err(self.attempt(topic).silence("its producer failed, and is being replaced")),
+            Err(_) => Err(attempt.silence("its producer failed, and is being replaced")),
         }
     }
 
     /// Queues the records. It never waits.
     ///
     /// # Errors
-    /// [`Unsent::Shut`] while the client is being replaced. If one of them could not be queued: told at once, before a later append of the same caller can
+    /// [`Unsent::Shut`] while the client is being replaced, [`LogError::Closed`]. If one of them could not be queued: told at once, before a later append of the same caller can
     /// overtake it. [`LogError::Unknown`] if those before it are on their way.
     pub(crate) fn send(&self, topic: &LogTopic, load: Load) -> Result<Pending, Unsent> {
-        let turn = self.shared.turn();
-        if *self.shared.queue.borrow() == Queue::Shut {
-            return Err(Unsent::Shut(load));
+        let turn = self.shared.gate.turn();
+        match turn.queue() {
+            Queue::Open => {}
+            Queue::Shut => return Err(Unsent::Shut(load)),
+            Queue::Closed => return Err(Unsent::Failed(LogError::Closed)),
         }
         let Load { records, room } = load;
         let (answer, pending) = Pending::new();
@@ -321,68 +354,89 @@ impl Drop for Producer {
 }
 
 impl Shared {
-    fn turn(&self) -> MutexGuard<'_, ()> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn current(&self) -> Arc<BaseProducer<Reports>> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn run(&self) {
         let mut producer = self.current();
-        while !self.closing.load(Ordering::SeqCst) {
+        let mut replaced = None;
+        while !self.is_closing() {
             producer.poll(LISTEN);
             let fatal = producer.client().fatal_error();
             if let Some((code, reason)) = &fatal {
                 tracing::warn!(%code, reason, "the Kafka producer failed for good and is replaced");
             }
             let reports = producer.context();
-            if fatal.is_some() || reports.voice.is_stranded() || reports.has_given_up.load(Ordering::SeqCst) {
-                self.replace(&producer);
-                producer = self.current();
+            if fatal.is_some() || reports.voice.is_stranded() || reports.is_retired() {
+                self.empty(&producer);
+                // One that fails at once is not made without a pause.
+                if replaced.is_some_and(|at: Instant| at.elapsed() < CONNECT_AGAIN) {
+                    thread::sleep(CONNECT_AGAIN);
+                }
+                replaced = Some(Instant::now());
+                self.replace();
+                let_go(std::mem::replace(&mut producer, self.current()));
             }
         }
+        self.gate.turn().set(Queue::Closed);
         // Dropping purges what is not sent.
         if let Err(error) = producer.flush(self.settings.append_timeout + DRAIN) {
             tracing::warn!(%error, "appends were not confirmed when the log was closed");
         }
     }
 
+    fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
+    }
+
     /// Fails all that the old producer still has before a new one takes anything: so nothing overtakes it.
-    fn replace(&self, old: &BaseProducer<Reports>) {
-        {
-            let _turn = self.turn();
-            self.queue.send_replace(Queue::Shut);
-            self.order.doubt_all();
-        }
+    fn empty(&self, old: &BaseProducer<Reports>) {
+        old.context().retire();
         let records = old.in_flight_count();
-        if records > 0 {
-            tracing::warn!(
-                records,
-                "what a Kafka producer had not confirmed is given up; devices send it again"
-            );
-        }
-        old.purge(PurgeConfig::default().queue().inflight());
-        // What it does not give back would never be answered.
+        tracing::warn!(
+            records,
+            "a Kafka producer is replaced; what it had not confirmed is given up, and devices send it again"
+        );
+        // What it does not give back would never be answered. It gives back what its threads have when these are through with looking up a name.
         let begin = Instant::now();
-        while let Err(error) = old.flush(DRAIN) {
-            tracing::warn!(%error, records = old.in_flight_count(), "a Kafka producer that failed did not give back all it had yet");
+        loop {
+            old.purge(PurgeConfig::default().queue().inflight().non_blocking());
+            let Err(error) = old.flush(DRAIN) else { return };
+            let records = old.in_flight_count();
+            tracing::warn!(%error, records, "a Kafka producer that failed has not given back all it had yet");
             if begin.elapsed() > self.settings.append_timeout {
-                break;
+                return;
             }
         }
+    }
+
+    /// Waits until a new producer has met the cluster; false if it never will, or nobody needs it.
+    fn meets(&self, new: &BaseProducer<Reports>) -> bool {
+        while !self.is_closing() && !new.context().voice.is_stranded() {
+            new.poll(Duration::ZERO);
+            if has_met(new, ASK) {
+                return true;
+            }
+            thread::sleep(LISTEN);
+        }
+        false
+    }
+
+    /// Makes another producer, and lets appends through when it has met the cluster.
+    fn replace(&self) {
         let mut failures: u32 = 0;
-        while !self.closing.load(Ordering::SeqCst) {
-            let reports = Reports::new(self.voice.for_another(), &self.order, &self.stale);
+        while !self.is_closing() {
+            let reports = Reports::new(self.voice.for_another(), &self.order, &self.stale, &self.gate);
             match connect(&self.settings, reports) {
                 Ok(new) => {
-                    let _turn = self.turn();
-                    *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
-                    self.queue.send_replace(Queue::Open);
-                    if failures > 0 {
-                        tracing::info!(failures, "there is a new Kafka producer");
+                    if !self.meets(&new) {
+                        continue;
                     }
+                    let turn = self.gate.turn();
+                    *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+                    turn.set(Queue::Open);
+                    tracing::info!(failures, "there is a new Kafka producer");
                     return;
                 }
                 Err(error) => {
@@ -405,6 +459,33 @@ impl Shared {
                 }
             }
         }
+    }
+}
+
+/// Whether a client knows of brokers.
+///
+/// Of its own accord it asks who is in the cluster when it has connected. If it hears then that nobody is, as from an only broker that is just coming back, it does not
+/// ask again for minutes. A question by a topic's name is always put.
+fn has_met(client: &BaseProducer<Reports>, patience: Duration) -> bool {
+    let named = LogTopic::notices();
+    let known = client.client().fetch_metadata(Some(named.as_str()), patience);
+    known.is_ok_and(|known| !known.brokers().is_empty())
+}
+
+/// Drops a client. Its threads are waited for, and they may be looking up a name; and whoever asks by it at the moment is not to be the one who waits.
+fn let_go(client: Arc<BaseProducer<Reports>>) {
+    let wait = move || {
+        let mut client = client;
+        loop {
+            match Arc::try_unwrap(client) {
+                Ok(last) => return drop(last),
+                Err(shared) => client = shared,
+            }
+            thread::sleep(LISTEN);
+        }
+    };
+    if let Err(error) = thread::Builder::new().name("kafka-farewell".to_owned()).spawn(wait) {
+        tracing::warn!(%error, "a Kafka producer was dropped where its successor works");
     }
 }
 

@@ -74,7 +74,9 @@ fn is_passing(error: &LogError) -> bool {
 /// So many records from an offset on, whatever happens to the broker meanwhile.
 async fn read(log: &KafkaLog, partition: &TopicPartition, from: i64, count: usize) -> Vec<String> {
     let mut values = Vec::new();
+    let begin = Instant::now();
     while values.len() < count {
+        assert!(begin.elapsed() < PATIENCE, "{} of {count}", values.len());
         let next = Offset(from + i64::try_from(values.len()).unwrap());
         let mut reader: Box<dyn LogReader> = found(async || log.reader(partition, next).await).await;
         while values.len() < count {

@@ -36,6 +36,9 @@ const COPIES_SAFE: usize = 3;
 /// How often a topic that was just made is looked for.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// From one attempt to make a topic to the next.
+const MAKE_AGAIN: Duration = Duration::from_millis(500);
+
 /// A topic as appends need to know it.
 #[derive(Debug)]
 pub(crate) struct Topic {
@@ -104,9 +107,8 @@ impl Topics {
 
     /// The topic, which is made if it is not there.
     pub(crate) async fn get(&self, topic: &LogTopic) -> Result<Arc<Topic>, LogError> {
-        if self.producer.is_stale(topic) {
-            self.forget(topic);
-        }
+        // It is looked up again; but its partitions stay what they were, unless it was made anew.
+        let before = if self.producer.is_stale(topic) { self.forget(topic) } else { None };
         if let Some(known) = self.known(topic) {
             return Ok(known);
         }
@@ -119,7 +121,11 @@ impl Topics {
             None => self.make(topic).await?,
         };
         let record_max = self.check(topic, found).await?;
-        let new = Arc::new(Topic { partitions: found.partitions, record_max, made });
+        let partitions = match before {
+            Some(before) if !made => before.partitions.min(found.partitions),
+            _ => found.partitions,
+        };
+        let new = Arc::new(Topic { partitions, record_max, made });
         self.known.write().unwrap_or_else(PoisonError::into_inner).insert(topic.clone(), Arc::clone(&new));
         Ok(new)
     }
@@ -170,8 +176,8 @@ impl Topics {
         self.said.lock().unwrap_or_else(PoisonError::into_inner).insert((topic.clone(), odd))
     }
 
-    pub(crate) fn forget(&self, topic: &LogTopic) {
-        self.known.write().unwrap_or_else(PoisonError::into_inner).remove(topic);
+    pub(crate) fn forget(&self, topic: &LogTopic) -> Option<Arc<Topic>> {
+        self.known.write().unwrap_or_else(PoisonError::into_inner).remove(topic)
     }
 
     /// What a broker knows of a topic, once it has a leader for each partition; `None` if it does not exist.
@@ -215,7 +221,7 @@ impl Topics {
                 Err(RDKafkaErrorCode::TopicAlreadyExists) => break false,
                 // Brokers that are just coming back are not counted yet.
                 Err(RDKafkaErrorCode::InvalidReplicationFactor) if begin.elapsed() < SETTLE => {
-                    tokio::time::sleep(LOOK).await;
+                    tokio::time::sleep(MAKE_AGAIN).await;
                 }
                 Err(code) => return Err(attempt.answered(code)),
             }

@@ -123,7 +123,7 @@ async fn a_topic_with_another_number_of_partitions_is_said_once_and_not_of_notic
     super::topics::make(&log, &topic, 2, &[]).await;
     for _ in 0..3 {
         log.partitions(&topic).await.unwrap();
-        log.0.topics.forget(&topic);
+        drop(log.0.topics.forget(&topic));
     }
     let said = lines(&["another number of partitions", &format!(" topic={topic} ")]);
     assert_eq!(said.len(), 1, "{said:#?}");

@@ -1,5 +1,6 @@
 //! The broker stops, dies, comes back; and the producer fails for good.
 
+use super::topics::Fails;
 use super::{PAUSE, first, found, is_passing, numbered, read, within};
 use crate::api::{Log, Pending};
 use crate::contract::{ALL, record};
@@ -266,7 +267,7 @@ async fn a_producer_that_failed_for_good_is_replaced() {
 
 /// It would begin a new epoch for all else that it has, again and again.
 #[tokio::test]
-async fn a_producer_that_gave_an_append_up_is_replaced_before_another_is_taken() {
+async fn a_producer_that_gave_an_append_up_is_replaced() {
     let cluster = MockCluster::new(2).unwrap();
     let topic: LogTopic = "millstream.given_up".parse().unwrap();
     cluster.create_topic(topic.as_str(), 2, 1).unwrap();
@@ -295,5 +296,36 @@ async fn a_producer_that_gave_an_append_up_is_replaced_before_another_is_taken()
         }
     })
     .await;
-    within(within(log.append(&topic, of(0))).await.unwrap()).await.unwrap();
+    within(async { while log.append(&topic, of(0)).await.fails().await {} }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn appends_wait_while_a_producer_is_replaced_and_go_through_or_hear_of_the_end() {
+    let cluster = MockCluster::new(1).unwrap();
+    let topic: LogTopic = "millstream.waits".parse().unwrap();
+    cluster.create_topic(topic.as_str(), 1, 1).unwrap();
+    let settings = KafkaSettings { partitions: 1, ..KafkaSettings::new(cluster.bootstrap_servers()) };
+    let log = KafkaLog::open(settings).await.unwrap();
+    within(within(log.append(&topic, vec![numbered(0)])).await.unwrap()).await.unwrap();
+    // No new one meets anybody.
+    cluster.broker_down(1).unwrap();
+    let before = log.0.producer.client();
+    log.0.producer.strand();
+    let append = async |log: KafkaLog, number| {
+        log.append(&"millstream.waits".parse().unwrap(), vec![numbered(number)]).await
+    };
+    within(async { while tokio::time::timeout(PAUSE, append(log.clone(), 1)).await.is_ok() {} }).await;
+    let mut waiting = Box::pin(append(log.clone(), 2));
+    assert!(tokio::time::timeout(PAUSE, &mut waiting).await.is_err());
+    cluster.broker_up(1).unwrap();
+    within(within(waiting).await.unwrap()).await.unwrap();
+    assert!(!std::sync::Arc::ptr_eq(&before, &log.0.producer.client()));
+
+    cluster.broker_down(1).unwrap();
+    log.0.producer.strand();
+    within(async { while tokio::time::timeout(PAUSE, append(log.clone(), 3)).await.is_ok() {} }).await;
+    let waiting = append(log.clone(), 4);
+    let (closed, ended) = within(async { tokio::join!(log.clone().close(), waiting) }).await;
+    closed.unwrap();
+    assert!(matches!(ended, Err(LogError::Closed)), "{ended:?}");
 }

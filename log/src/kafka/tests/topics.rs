@@ -245,7 +245,7 @@ async fn a_topic_that_was_deleted_is_made_anew_for_the_next_append() {
     append(&log, &topic, vec![numbered(0)]).await;
     delete(&log, &topic).await;
     // A broker takes records until it has heard of it.
-    within(async { while log.existing(&topic).await.unwrap().is_some() {} }).await;
+    within(async { while found(async || log.existing(&topic).await).await.is_some() {} }).await;
     within(async { while log.append(&topic, vec![numbered(1)]).await.fails().await {} }).await;
     assert_eq!(within(read(&log, &first(&topic), 0, 1)).await, ["1"]);
 }
