@@ -1,6 +1,6 @@
 //! The log on Kafka, by librdkafka.
 //!
-//! Appends wait for room, go to an idempotent producer, and are answered when all replicas in sync have them (`append`, `producer`). Readers share consumers that
+//! Appends wait for room, go to an idempotent producer, and are answered when all replicas in sync have them (`append`, `gate`, `producer`, `reports`). Readers share consumers that
 //! fetch ahead (`fetcher`, `reader`), and are watched over where nothing comes (`lane`). A group only shares out partitions (`membership`). Topics are made or checked
 //! when they are met first (`topics`, `admin`).
 //!
@@ -14,10 +14,12 @@ mod append;
 mod context;
 mod failure;
 mod fetcher;
+mod gate;
 mod lane;
 mod membership;
 mod producer;
 mod reader;
+mod reports;
 mod settings;
 mod topics;
 

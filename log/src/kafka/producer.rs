@@ -12,23 +12,19 @@ use crate::error::LogError;
 use crate::kafka::append::{Append, Order, Ticket};
 use crate::kafka::context::Voice;
 use crate::kafka::failure::Attempt;
+use crate::kafka::gate::{Gate, Queue};
+use crate::kafka::reports::{Reports, Stale};
 use crate::kafka::settings::{IN_FLIGHT, KafkaSettings, millis};
-use millstream_model::name::{LogTopic, Offset, Partition};
-use millstream_model::record::{Position, Record};
-use rdkafka::ClientContext;
-use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
-use rdkafka::error::KafkaError;
-use rdkafka::message::{Header, Message, OwnedHeaders};
-use rdkafka::producer::{
-    BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig,
-};
-use rdkafka::types::RDKafkaErrorCode;
-use std::collections::BTreeSet;
+use millstream_model::name::LogTopic;
+use millstream_model::record::Record;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// So long the thread listens before it looks whether it is to end.
 const LISTEN: Duration = Duration::from_millis(50);
@@ -51,156 +47,12 @@ const FRAMING: usize = 64 * 1024;
 /// The smallest limit on one record: what librdkafka has by itself.
 const MESSAGE_MAX_LEAST: usize = 1_000_000;
 
-/// Where the outcome of each record is told. Each client's own.
-#[derive(Debug)]
-pub(crate) struct Reports {
-    voice: Voice,
-    order: Arc<Order>,
-    stale: Arc<Stale>,
-    gate: Arc<Gate>,
-    /// The client is not to be used any longer.
-    retired: AtomicBool,
-}
-
-/// Topics that were not what they were taken for when records were sent there: somebody deleted them, or has them take less. Emptied by who looks them up again.
-#[derive(Debug, Default)]
-struct Stale(Mutex<BTreeSet<LogTopic>>);
-
-impl Stale {
-    /// Takes why a record did not get to its topic.
-    fn heard(&self, topic: &LogTopic, why: Option<RDKafkaErrorCode>) {
-        if let Some(
-            RDKafkaErrorCode::UnknownTopic
-            | RDKafkaErrorCode::UnknownTopicOrPartition
-            | RDKafkaErrorCode::UnknownPartition
-            | RDKafkaErrorCode::MessageSizeTooLarge,
-        ) = why
-        {
-            self.topics().insert(topic.clone());
-        }
-    }
-
-    fn topics(&self) -> MutexGuard<'_, BTreeSet<LogTopic>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Reports {
-    fn new(voice: Voice, order: &Arc<Order>, stale: &Arc<Stale>, gate: &Arc<Gate>) -> Self {
-        let (order, stale, gate) = (Arc::clone(order), Arc::clone(stale), Arc::clone(gate));
-        Self { voice, order, stale, gate, retired: AtomicBool::new(false) }
-    }
-
-    /// Has nothing more be given to the client, and leaves in doubt what it has. Once: when it has a successor, the gate is not its own any more.
-    fn retire(&self) {
-        if !self.retired.swap(true, Ordering::SeqCst) {
-            self.gate.turn().set(Queue::Shut);
-            self.order.doubt_all();
-        }
-    }
-
-    fn is_retired(&self) -> bool {
-        self.retired.load(Ordering::SeqCst)
-    }
-}
-
-impl ClientContext for Reports {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        self.voice.log(level, facility, line);
-    }
-
-    fn stats_raw(&self, statistics: &[u8]) {
-        self.voice.stats_raw(statistics);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.voice.error(error, reason);
-    }
-}
-
-impl ProducerContext for Reports {
-    type DeliveryOpaque = Box<Ticket>;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, ticket: Box<Ticket>) {
-        let unknown = |detail: String| LogError::Unknown { detail };
-        let code = result.as_ref().err().and_then(|(error, _)| error.rdkafka_error_code());
-        self.stale.heard(&ticket.append.topic, code);
-        if result.is_err() && !code.is_some_and(is_answer) {
-            self.retire();
-        }
-        let outcome = match result {
-            Ok(message) if message.offset() >= 0 => {
-                Ok(Position { partition: Partition(message.partition()), offset: Offset(message.offset()) })
-            }
-            Ok(_) => Err(unknown("Kafka confirmed it without saying where it stands".to_owned())),
-            Err((error, _)) => Err(match code {
-                Some(RDKafkaErrorCode::MessageTimedOut) => {
-                    unknown("Kafka did not confirm it in time".to_owned())
-                }
-                Some(code) => unknown(code.to_string()),
-                None => unknown(error.to_string()),
-            }),
-        };
-        self.order.settle(&ticket, outcome);
-    }
-}
-
 /// A producer that is replaced when it has failed for good.
 #[derive(Debug)]
 pub(crate) struct Producer {
     shared: Arc<Shared>,
     /// Taken by the first `close`.
     thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// Whether a record failed by a broker's word, and not by librdkafka's own decision.
-fn is_answer(code: RDKafkaErrorCode) -> bool {
-    // Librdkafka's own codes are below zero.
-    code as i32 > 0
-}
-
-/// Whether appends are taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Queue {
-    Open,
-    /// A producer is being replaced. What it still took would be confirmed, or given up, after what the new one takes.
-    Shut,
-    Closed,
-}
-
-/// Through it appends come to the client.
-#[derive(Debug)]
-pub(crate) struct Gate {
-    /// Held while an append is numbered and queued, which never waits: so that the numbers are the order of the queue.
-    turn: Mutex<()>,
-    /// Written by who has the turn.
-    queue: watch::Sender<Queue>,
-}
-
-/// Nobody else comes through.
-struct Turn<'a> {
-    gate: &'a Gate,
-    _held: MutexGuard<'a, ()>,
-}
-
-impl Gate {
-    fn new() -> Self {
-        Self { turn: Mutex::default(), queue: watch::Sender::new(Queue::Open) }
-    }
-
-    fn turn(&self) -> Turn<'_> {
-        Turn { gate: self, _held: self.turn.lock().unwrap_or_else(PoisonError::into_inner) }
-    }
-}
-
-impl Turn<'_> {
-    fn queue(&self) -> Queue {
-        *self.gate.queue.borrow()
-    }
-
-    fn set(&self, queue: Queue) {
-        self.gate.queue.send_replace(queue);
-    }
 }
 
 /// Records that are to be sent, each with its partition, and the room they take.
@@ -267,7 +119,7 @@ impl Producer {
 
     /// Whether records could not be sent to a topic because it is not there any more, or takes less. Says so once.
     pub(crate) fn is_stale(&self, topic: &LogTopic) -> bool {
-        self.shared.stale.topics().remove(topic)
+        self.shared.stale.take(topic)
     }
 
     /// Has the client be taken for stranded.
@@ -286,12 +138,11 @@ impl Producer {
     /// [`LogError::Unreachable`] if it still is.
     pub(crate) async fn replaced(&self, topic: &LogTopic) -> Result<(), LogError> {
         let attempt = self.attempt(topic);
-        let mut queue = self.shared.gate.queue.subscribe();
-        let replaced = queue.wait_for(|queue| *queue != Queue::Shut);
-        match tokio::time::timeout(self.shared.settings.append_timeout, replaced).await {
-            Ok(_) => Ok(()),
-            Err(_) => Err(attempt.silence("its producer failed, and is being replaced")),
+        let passable = tokio::time::timeout(self.shared.settings.append_timeout, self.shared.gate.passable());
+        if passable.await.is_err() {
+            return Err(attempt.silence("its producer failed, and is being replaced"));
         }
+        Ok(())
     }
 
     /// Queues the records. It never waits.
